@@ -1,0 +1,59 @@
+"""dtask: which worker should run this?
+
+The package exports the SDK and the errors. Everything is imported on first use, so that
+`import dtask` costs nothing a program does not use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtask.client import AsyncClient, Client, Outcome, Placement, Worker
+    from dtask.errors import (
+        Busy,
+        Conflict,
+        Denied,
+        DtaskError,
+        Internal,
+        InvalidRequest,
+        NotFound,
+        NoWorker,
+        Unavailable,
+    )
+    from dtask.worker.heartbeat import Heartbeat
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Busy",
+    "Client",
+    "Conflict",
+    "Denied",
+    "DtaskError",
+    "Heartbeat",
+    "Internal",
+    "InvalidRequest",
+    "NoWorker",
+    "NotFound",
+    "Outcome",
+    "Placement",
+    "Unavailable",
+    "Worker",
+    "__version__",
+]
+
+_HOMES = {
+    "AsyncClient": "dtask.client",
+    "Client": "dtask.client",
+    "Heartbeat": "dtask.worker.heartbeat",
+    "Outcome": "dtask.client",
+    "Placement": "dtask.client",
+    "Worker": "dtask.client",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the home module holds)
+    if name not in __all__:
+        raise AttributeError(f"module 'dtask' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "dtask.errors")), name)

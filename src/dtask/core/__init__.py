@@ -1,0 +1,1 @@
+"""What dtask decides: pure state machines, without clock, randomness, I/O or logging."""

@@ -1,0 +1,1 @@
+"""Which worker should run this: tags, load, fleet, leases, choice and explanation."""

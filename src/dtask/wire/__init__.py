@@ -1,0 +1,1 @@
+"""Bodies of requests and answers, their limits and their validation. No I/O."""
