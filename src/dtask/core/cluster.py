@@ -1,0 +1,1 @@
+"""The one door: every event goes in through `handle`, everything to do comes out as a Step."""
