@@ -5,6 +5,7 @@ It is found in this order: `--token-file`, `DTASK_TOKEN`, `DTASK_TOKEN_FILE`, an
 user alone (0600). So processes of one user on one machine share it without any set-up.
 """
 
+import contextlib
 import os
 import secrets
 import stat
@@ -50,10 +51,8 @@ def _make(path: Path) -> None:
             file.write(secrets.token_urlsafe(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(name, path)
-        except FileExistsError:
-            pass
     finally:
         os.unlink(name)  # noqa: PTH108 (mkstemp gave a name, not a Path)
 
@@ -64,9 +63,7 @@ def _read(path: Path) -> str:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise Denied(
-            f"The token file {path} can't be read ({reason}).", code="no_token"
-        ) from None
+        raise Denied(f"The token file {path} can't be read ({reason}).", code="no_token") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Denied(
             f"The token file {path} is open to other users (mode {mode & 0o777:o}): "

@@ -13,7 +13,7 @@ import orjson
 
 from dtask.errors import InvalidRequest
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 _PLACE = re.compile(r" - at `(?:key in )?\$(.*)`$")
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*?)`")
@@ -24,7 +24,7 @@ class Body(Generic[T]):
 
     def __init__(self, kind: type[T]) -> None:
         self._decoder = msgspec.json.Decoder(kind)
-        self._names = [f'"{field.encode_name}"'.encode() for field in msgspec.structs.fields(kind)]  # type: ignore[type-var]
+        self._names = [f'"{field.encode_name}"'.encode() for field in msgspec.structs.fields(kind)]
 
     def decode(self, raw: bytes) -> T:
         """The body in `raw`. Raises InvalidRequest that names the field and what was expected."""
@@ -71,7 +71,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _explained(error: Exception) -> InvalidRequest:
-    """msgspec's message as a sentence of ours, with the path of the field."""
+    """What msgspec says as a sentence of ours, with the path of the field."""
     if isinstance(error, RecursionError):
         return InvalidRequest("The body is nested too deeply.", code="malformed", field="$")
     if not isinstance(error, msgspec.ValidationError):

@@ -51,5 +51,3 @@ class TaskAnswer(Struct, frozen=True, omit_defaults=True):
     stderr_bytes: int = 0
     #: The log was cut at its cap.
     truncated: bool = False
-
-

@@ -22,9 +22,7 @@ def ticket_key(token: str) -> bytes:
     return hmac.digest(token.encode(), b"dtask ticket v1", sha256)
 
 
-def make_ticket(
-    key: bytes, *, worker_id: str, task_id: str, fence: int, expires_at: float
-) -> str:
+def make_ticket(key: bytes, *, worker_id: str, task_id: str, fence: int, expires_at: float) -> str:
     """`EXPIRY.MAC`, good for starting the task until `expires_at` (epoch seconds)."""
     expiry = int(expires_at)
     return f"{expiry}.{_mac(key, worker_id, task_id, fence, expiry)}"

@@ -13,6 +13,21 @@ from dtask.core.placement.tags import Requirements
 Strategy = Literal["least_loaded", "bin_pack"]
 Status = Literal["online", "suspect", "offline"]
 
+#: What can happen to a worker's standing: `joined` for the first time, `renewed` (another life
+#: took over), `suspect`, `offline`, `back` from one of the two, `left` by its own word,
+#: `forgotten`, `draining`, `undrained`.
+Change = Literal[
+    "joined",
+    "renewed",
+    "suspect",
+    "offline",
+    "back",
+    "left",
+    "forgotten",
+    "draining",
+    "undrained",
+]
+
 #: A task a worker names: (task_id, fence), the fence None if the worker does not know it.
 Named = tuple[str, int | None]
 
@@ -158,22 +173,8 @@ class WorkerView(Struct, frozen=True):
 
 
 class WorkerChanged(Struct, frozen=True):
-    """A worker's standing changed; worth a line in the log.
-
-    `joined` for the first time, `renewed` (another life took over), `suspect`, `offline`, `back`
-    from one of the two, `left` by its own word, `forgotten`, `draining`, `undrained`.
-    """
+    """A worker's standing changed; worth a line in the log."""
 
     worker_id: str
-    change: Literal[
-        "joined",
-        "renewed",
-        "suspect",
-        "offline",
-        "back",
-        "left",
-        "forgotten",
-        "draining",
-        "undrained",
-    ]
+    change: Change
     address: str

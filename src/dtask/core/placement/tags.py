@@ -21,7 +21,7 @@ would take 160 MB as ints.
 import functools
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from dtask.errors import InvalidRequest
@@ -82,7 +82,8 @@ def check_tag(tag: str, field: str) -> None:
     """Raise InvalidRequest unless `tag` is 1 to 64 printable characters, none of them reserved."""
     if not tag or len(tag) > TAG_CHARS_MAX or not tag.isprintable():
         raise InvalidRequest(
-            f"{field}: {_short(tag)} is not a tag: expected 1 to {TAG_CHARS_MAX} printable characters.",
+            f"{field}: {_short(tag)} is not a tag: "
+            f"expected 1 to {TAG_CHARS_MAX} printable characters.",
             code="bad_tag",
             field=field,
         )
@@ -146,8 +147,8 @@ def _check_part(part: str, text: str, field: str) -> None:
         check_tag(part, field)
     except InvalidRequest:
         raise InvalidRequest(
-            f"{field}: {_short(part)} in {_short(text)} is not a tag: expected a tag, a|b (any of), "
-            f"!a (none of) or a comparison such as cuda>=12.0.",
+            f"{field}: {_short(part)} in {_short(text)} is not a tag: "
+            f"expected a tag, a|b (any of), !a (none of) or a comparison such as cuda>=12.0.",
             code="bad_requirement",
             field=field,
         ) from None
@@ -176,7 +177,7 @@ class TagIndex:
         #: Answers of comparisons, dropped when a tag of that name changes.
         self._compared: dict[str, dict[Comparison, int]] = {}
 
-    def __iter__(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._slots)
 
     def __len__(self) -> int:

@@ -1,0 +1,104 @@
+"""Why no worker can take a task: counts, near misses, and when asking again is worth it."""
+
+import difflib
+from itertools import islice
+from typing import Final
+
+from dtask.core.placement.events import Ask, Refusal
+from dtask.core.placement.fleet import Fleet
+
+#: A slot may come free with any heartbeat.
+RETRY_FULL_S: Final = 1.0
+#: A worker that drains or went silent may be back after a heartbeat or two.
+RETRY_AWAY_S: Final = 5.0
+#: Somebody must first start a worker that has the tag.
+RETRY_MISSING_S: Final = 30.0
+
+#: Bounds of the search for near misses, so that no request can hold up the loop with it: unknown
+#: tags explained per refusal, known tags looked at, those compared letter by letter.
+UNKNOWN_MAX: Final = 3
+KNOWN_MAX: Final = 1_000
+ALIKE_MAX: Final = 32
+
+
+def explain(fleet: Fleet, ask: Ask, *, warm_in_s: float, index: int | None = None) -> Refusal:
+    """Count each worker once, under the first reason that applies to it.
+
+    Call it when no worker is feasible: whoever is left after all other reasons is full.
+    `warm_in_s` is how long the scheduler still warms up, 0 if it has.
+    """
+    rest = fleet.everyone
+    offline, rest = _split(rest, fleet.offline_bits)
+    draining, rest = _split(rest, fleet.draining_bits)
+    excluded, rest = _split(rest, fleet.bits_of(ask.excluded))
+    untrusted = 0
+    if ask.trusted:
+        untrusted, rest = _split(rest, rest ^ (rest & fleet.trusted_bits))
+    missing: dict[str, int] = {}
+    for requirement in ask.requirements:
+        met = fleet.tags.meeting(requirement, rest)
+        if count := (rest ^ met).bit_count():
+            missing[requirement.text] = missing.get(requirement.text, 0) + count
+        rest = met
+    full = rest.bit_count()
+    if full:
+        retry_after_s = RETRY_FULL_S
+    elif offline or draining:
+        retry_after_s = RETRY_AWAY_S
+    else:
+        retry_after_s = RETRY_MISSING_S
+    return Refusal(
+        task_id=ask.task_id,
+        offline=offline,
+        draining=draining,
+        excluded=excluded,
+        untrusted=untrusted,
+        missing=missing,
+        full=full,
+        did_you_mean=_near_misses(fleet, ask),
+        retry_after_s=round(min(retry_after_s, warm_in_s), 3) if warm_in_s > 0 else retry_after_s,
+        warming_up=warm_in_s > 0,
+        index=index,
+    )
+
+
+def _split(rest: int, reason: int) -> tuple[int, int]:
+    """How many of `rest` the reason applies to, and the others."""
+    if not reason:
+        return 0, rest
+    met = rest & reason
+    return met.bit_count(), rest ^ met
+
+
+def _near_misses(fleet: Fleet, ask: Ask) -> dict[str, list[str]]:
+    """Known tags that look like one that is asked for and that no worker carries."""
+    unknown = (
+        alternative if isinstance(alternative, str) else alternative.name
+        for requirement in ask.requirements
+        if not requirement.negated
+        for alternative in requirement.alternatives
+        if not fleet.tags.knows(alternative)
+    )
+    found = {}
+    for name in islice(unknown, UNKNOWN_MAX):
+        if alike := _alike(fleet, name):
+            found[name] = alike
+    return found
+
+
+def _alike(fleet: Fleet, name: str) -> list[str]:
+    """Up to three known tags like `name`: the same but for case and punctuation, or a typo away."""
+    plain = _plain(name)
+    same: list[str] = []
+    close: list[str] = []
+    for tag in islice(fleet.tags, KNOWN_MAX):
+        if (bare := _plain(tag)) == plain or bare.startswith(plain) or plain.startswith(bare):
+            same.append(tag)
+        elif abs(len(bare) - len(plain)) <= 2 and len(close) < ALIKE_MAX:  # noqa: PLR2004 (two typos)
+            close.append(tag)
+    same.sort(key=lambda tag: (len(tag), tag))
+    return (same + difflib.get_close_matches(name, close, n=3, cutoff=0.6))[:3]
+
+
+def _plain(tag: str) -> str:
+    return tag.casefold().replace("-", "").replace("_", "").replace(".", "")
