@@ -1,5 +1,6 @@
 """Addresses as people write them: of schedulers (URLs) and of listeners (host and port)."""
 
+import ipaddress
 import os
 from collections.abc import Iterable
 from typing import Final
@@ -9,9 +10,6 @@ from dtask.errors import InvalidRequest
 
 #: Where a scheduler is looked for when nothing else is said.
 DEFAULT_SCHEDULER: Final = "http://127.0.0.1:8080"
-
-#: Hosts that never leave this machine, beside 127.0.0.0/8.
-_LOOPBACK: Final = frozenset({"localhost", "::1"})
 
 
 def scheduler_urls(given: str | Iterable[str] | None = None) -> tuple[str, ...]:
@@ -58,7 +56,10 @@ def join_host_port(host: str, port: int) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether the name or address `host` stands for this machine alone."""
-    return host.lower() in _LOOPBACK or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _checked_url(text: str, field: str) -> str:
