@@ -30,19 +30,24 @@ class TaskBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TaskAnswer(Struct, frozen=True, omit_defaults=True):
-    """A task on a worker: `running`, `stopping` (a stop was asked for), or `ended`."""
+    """A task on a worker.
+
+    `waiting`: accepted, an older run of the same task is still being stopped. `running`.
+    `stopping`: what is left of its processes is being stopped. `ended`.
+    """
 
     task_id: str
     fence: int
     worker_id: str
-    state: Literal["running", "stopping", "ended"]
-    #: Epoch seconds.
+    state: Literal["waiting", "running", "stopping", "ended"]
+    #: Epoch seconds: accepted, and from its launch on, launched.
     started_at: float
     ended_at: float | None = None
-    #: Exit code of an ended task, negative for a signal; null when it could not be started or
-    #: its end was not seen.
+    #: Exit code of an ended task, negative for a signal; null when it never ran or its end was
+    #: not seen.
     exit_code: int | None = None
-    #: Why it ended other than by itself: `stopped`, `timeout`, `start_failed`.
+    #: Why it ended other than by itself: `stopped`, `timeout`, `superseded` (a newer fence of the
+    #: task came), `start_failed`.
     cause: str | None = None
     #: The sentence that goes with `start_failed`.
     error: str | None = None
