@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Struct
 
-from dtask.core.placement import tags
+from dtask.core.placement import slots
 from dtask.core.placement.events import Change, Named, Status, WorkerChanged, WorkerView
 from dtask.core.placement.load import LoadOrder
 from dtask.core.placement.tags import TagIndex
@@ -167,7 +167,7 @@ class Fleet:
     def bits_of(self, worker_ids: Iterable[str]) -> int:
         """The bitset of those of these workers that are known."""
         workers = self.workers
-        return tags.bits_of({workers[name].slot for name in worker_ids if name in workers})
+        return slots.bits_of({workers[name].slot for name in worker_ids if name in workers})
 
     def join(self, worker_id: str) -> Worker:
         """A new worker, offline and without tags until its heartbeat is taken in."""
@@ -253,16 +253,13 @@ class Fleet:
             elif worker.status == "suspect":
                 order = self.suspect
         load = occupancy / worker.max_tasks
-        old = worker.order
-        if old is order:
-            if order is not None and load != worker.load:
-                order.move(worker.slot, worker.load, load)
-        else:
-            if old is not None:
-                old.discard(worker.slot, worker.load)
-            if order is not None:
-                order.add(worker.slot, load)
-            worker.order = order
+        if order is worker.order and load == worker.load:
+            return
+        if worker.order is not None:
+            worker.order.discard(worker.slot, worker.load)
+        if order is not None:
+            order.add(worker.slot, load)
+        worker.order = order
         worker.load = load
 
     def due(self, at: float) -> Iterator[tuple[Worker, Literal["suspect", "offline"] | None]]:

@@ -6,7 +6,7 @@ that still fits); ties go to the next slot of the table after the last one place
 that an idle fleet wears evenly.
 """
 
-from dtask.core.placement import tags
+from dtask.core.placement import slots
 from dtask.core.placement.events import Ask, Refusal
 from dtask.core.placement.explain import explain
 from dtask.core.placement.fleet import Fleet, Worker
@@ -35,7 +35,7 @@ def place(fleet: Fleet, leases: Leases, ask: Ask, at: float) -> Lease | None:
 def place_all(
     fleet: Fleet, leases: Leases, asks: tuple[Ask, ...], at: float, *, warm_in_s: float
 ) -> list[Lease] | Refusal:
-    """Leases for all of `asks`; or, with nothing changed, why the first that did not fit is refused."""
+    """Leases for all of `asks`; or, with nothing changed, why the first misfit is refused."""
     last_slot = fleet.last_slot
     done: list[tuple[Lease | None, Lease | None, float]] = []
     refusal = None
@@ -82,7 +82,7 @@ def choose(fleet: Fleet, ask: Ask) -> Worker | None:
             candidates = order.most(candidates)
         else:
             candidates = order.least(candidates)
-        return fleet.at(tags.next_cyclic(candidates, fleet.last_slot))
+        return fleet.at(slots.next_cyclic(candidates, fleet.last_slot))
     return None
 
 

@@ -13,9 +13,8 @@ where VERSION stands after the *last* hyphen; versions are compared number by nu
 missing number is 0, so `cuda-12` meets `cuda>=12.0`. Reserved in tags: `| ! < > ,` and space.
 
 The index holds one Python int per tag with a bit per worker's slot in the table, so that a
-requirement is a few `&` and `|` over machine words (0.2 us each at 50,000 workers). A tag that
-only few workers carry is kept as a set of slots: 50,000 workers with a tag of their own each
-would take 160 MB as ints.
+requirement is a few `&` and `|` over machine words (0.2 us each at 50,000 workers), or, for a tag
+that few workers carry, a tuple of slots (see `slots`).
 """
 
 import functools
@@ -24,6 +23,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
+from dtask.core.placement import slots
+from dtask.core.placement.slots import Slots
 from dtask.errors import InvalidRequest
 
 #: Tags of one worker, and characters of one tag.
@@ -34,9 +35,6 @@ TAG_CHARS_MAX: Final = 64
 REQUIREMENT_CHARS_MAX: Final = 8 * TAG_CHARS_MAX
 
 RESERVED: Final = "|!<>, "
-
-#: Up to this many workers a tag is kept as a set of slots (about 700 bytes at the most).
-RARE_MAX: Final = 8
 
 #: Remembered answers of version comparisons per name. Programs ask for few; a hostile client
 #: only makes the memory start over.
@@ -170,8 +168,7 @@ class TagIndex:
     """Which slots of the worker table carry which tag."""
 
     def __init__(self) -> None:
-        #: Rare tags as a set of slots, the others as a bitset.
-        self._slots: dict[str, int | set[int]] = {}
+        self._slots: dict[str, Slots] = {}
         #: Tags with a version, by the name before it. Only for names that are compared.
         self._versions: dict[str, dict[str, Version]] = {}
         #: Answers of comparisons, dropped when a tag of that name changes.
@@ -191,26 +188,19 @@ class TagIndex:
         for tag in tags:
             members = self._slots.get(tag)
             if members is None:
-                self._slots[tag] = {slot}
+                self._slots[tag] = (slot,)
                 self._learn_version(tag)
-            elif isinstance(members, int):
-                self._slots[tag] = members | 1 << slot
             else:
-                members.add(slot)
-                if len(members) > RARE_MAX:
-                    self._slots[tag] = bits_of(members)
+                self._slots[tag] = slots.including(members, slot)
             self._forget_answers(tag)
 
     def remove(self, slot: int, tags: Iterable[str]) -> None:
         """The worker in `slot` carries `tags` no longer; it carried all of them before."""
         for tag in tags:
-            members = self._slots[tag]
-            if isinstance(members, int):
-                members ^= 1 << slot
+            members = slots.excluding(self._slots[tag], slot)
+            if members:
                 self._slots[tag] = members
             else:
-                members.remove(slot)
-            if not members:
                 del self._slots[tag]
                 self._unlearn_version(tag)
             self._forget_answers(tag)
@@ -218,7 +208,7 @@ class TagIndex:
     def bits(self, tag: str) -> int:
         """The slots that carry `tag`, as a bitset."""
         members = self._slots.get(tag, 0)
-        return members if isinstance(members, int) else bits_of(members)
+        return members if isinstance(members, int) else slots.bits_of(members)
 
     def meeting(self, requirement: Requirement, among: int) -> int:
         """The slots of the bitset `among` that meet `requirement`."""
@@ -267,7 +257,7 @@ class TagIndex:
                         bits |= members
                     else:
                         rare.extend(members)
-            bits |= bits_of(rare)
+            bits |= slots.bits_of(rare)
             if not versions:
                 del self._compared[comparison.name]  # an unknown name must not take memory
                 return bits
@@ -290,32 +280,3 @@ class TagIndex:
     def _forget_answers(self, tag: str) -> None:
         if self._compared:
             self._compared.pop(tag.rpartition("-")[0], None)
-
-
-def bits_of(slots: Iterable[int]) -> int:
-    """The bitset of `slots`: O(words) however many there are."""
-    slots = list(slots)
-    if len(slots) <= RARE_MAX:
-        bits = 0
-        for slot in slots:
-            bits |= 1 << slot
-        return bits
-    raw = bytearray((max(slots) >> 3) + 1)
-    for slot in slots:
-        raw[slot >> 3] |= 1 << (slot & 7)
-    return int.from_bytes(raw, "little")
-
-
-def lowest(bits: int) -> int:
-    """The lowest slot of a bitset that is not empty.
-
-    `bits ^ (bits - 1)` keeps all bits up to the lowest; `bits & -bits` would cost ten times as
-    much at 50,000 bits, because Python negates by copying twice.
-    """
-    return (bits ^ (bits - 1)).bit_length() - 1
-
-
-def next_cyclic(bits: int, after: int) -> int:
-    """The first slot of `bits` after `after`; if there is none, the lowest one."""
-    above = bits >> (after + 1)
-    return lowest(above) + after + 1 if above else lowest(bits)
