@@ -253,13 +253,14 @@ class Fleet:
             elif worker.status == "suspect":
                 order = self.suspect
         load = occupancy / worker.max_tasks
-        if order is worker.order and load == worker.load:
-            return
-        if worker.order is not None:
-            worker.order.discard(worker.slot, worker.load)
-        if order is not None:
-            order.add(worker.slot, load)
-        worker.order = order
+        if order is not worker.order:
+            if worker.order is not None:
+                worker.order.discard(worker.slot, worker.load)
+            if order is not None:
+                order.add(worker.slot, load)
+            worker.order = order
+        elif order is not None and load != worker.load:
+            order.move(worker.slot, worker.load, load)
         worker.load = load
 
     def due(self, at: float) -> Iterator[tuple[Worker, Literal["suspect", "offline"] | None]]:

@@ -56,17 +56,19 @@ class LoadOrder:
 
     def add(self, slot: int, load: float) -> None:
         """Put `slot`, which is not in the order, on the level of `load`."""
-        root = self._root
-        _enter(root, slot, 1 << slot, load)
-        if len(root.tops) > CHILDREN_MAX:
-            lower, upper = _split(root)
-            self._root = Node([lower.tops[-1], upper.tops[-1]], [lower, upper], [])
+        _enter(self._root, slot, 1 << slot, load)
+
+        self._mend_root()
 
     def discard(self, slot: int, load: float) -> None:
         """Take `slot` off the level of `load`, where it stands, and out of the order."""
         _leave(self._root, slot, 1 << slot, load)
-        if len(self._root.below) == 1:
-            self._root = self._root.below[0]
+        self._mend_root()
+
+    def move(self, slot: int, old: float, new: float) -> None:
+        """Take `slot` from the level of `old`, where it stands, to the level of `new`."""
+        _move(self._root, slot, 1 << slot, old, new)
+        self._mend_root()
 
     def least(self, candidates: int) -> int:
         """The candidates on the lowest level that has any, as a bitset; 0 if none is here."""
@@ -110,47 +112,75 @@ class LoadOrder:
                     return slots.bits_of(level) & met
         raise AssertionError("a node's union holds a slot that no level below it holds")
 
+    def _mend_root(self) -> None:
+        root = self._root
+        if len(root.tops) > CHILDREN_MAX:
+            lower, upper = _split(root)
+            self._root = Node([lower.tops[-1], upper.tops[-1]], [lower, upper], [])
+        elif len(root.below) == 1:
+            self._root = root.below[0]
+
 
 def _enter(node: Node, slot: int, bit: int, load: float) -> None:
-    """Put a slot on its level below `node`, which may then have a child too many."""
+    """Put a slot on its level below `node`. Mend the node above afterwards."""
     node.union ^= bit
-    tops = node.tops
-    i = bisect_left(tops, load)
-    if not node.below:
-        if i < len(tops) and tops[i] == load:
-            node.levels[i] = slots.including(node.levels[i], slot)
-        else:
-            tops.insert(i, load)
-            node.levels.insert(i, (slot,))
-        return
-    if i == len(tops):  # above all others
-        i -= 1
-        tops[i] = load
-    child = node.below[i]
-    _enter(child, slot, bit, load)
-    if len(child.tops) > CHILDREN_MAX:
-        _replace(node, i, 1, list(_split(child)))
+    i = bisect_left(node.tops, load)
+    if node.below:
+        i = min(i, len(node.tops) - 1)  # a load above all others goes into the last child
+        _enter(node.below[i], slot, bit, load)
+        _mend(node, i)
+    elif i < len(node.tops) and node.tops[i] == load:
+        node.levels[i] = slots.including(node.levels[i], slot)
+    else:
+        node.tops.insert(i, load)
+        node.levels.insert(i, (slot,))
 
 
 def _leave(node: Node, slot: int, bit: int, load: float) -> None:
-    """Take a slot off its level below `node`, which may then have no child left."""
+    """Take a slot off its level below `node`. Mend the node above afterwards."""
     node.union ^= bit
     i = bisect_left(node.tops, load)
-    if not node.below:
+    if node.below:
+        _leave(node.below[i], slot, bit, load)
+        _mend(node, i)
+    else:
         assert node.tops[i] == load
         level = slots.excluding(node.levels[i], slot)
         if level:
             node.levels[i] = level
         else:
             del node.levels[i], node.tops[i]
+
+
+def _move(node: Node, slot: int, bit: int, old: float, new: float) -> None:
+    """Take a slot from level to level below `node`, whose union does not change."""
+    if not node.below:
+        _leave(node, slot, bit, old)
+        _enter(node, slot, bit, new)
         return
+    source = bisect_left(node.tops, old)
+    target = min(bisect_left(node.tops, new), len(node.tops) - 1)
+    if source == target:
+        _move(node.below[source], slot, bit, old, new)
+        _mend(node, source)
+    else:
+        _leave(node.below[source], slot, bit, old)
+        _enter(node.below[target], slot, bit, new)
+        _mend(node, max(source, target))  # the later one first: mending may shift what follows
+        _mend(node, min(source, target))
+
+
+def _mend(node: Node, i: int) -> None:
+    """Bring `node` in order after its child `i` changed: drop, split or join that child."""
     child = node.below[i]
-    _leave(child, slot, bit, load)
-    if not child.tops:
+    size = len(child.tops)
+    if not size:
         del node.below[i], node.tops[i]
         return
     node.tops[i] = child.tops[-1]
-    if len(child.tops) <= CHILDREN_MIN and len(node.below) > 1:
+    if size > CHILDREN_MAX:
+        _replace(node, i, 1, list(_split(child)))
+    elif size <= CHILDREN_MIN and len(node.below) > 1:
         i = min(i, len(node.below) - 2)
         one, two = node.below[i : i + 2]
         if len(one.tops) + len(two.tops) <= JOINED_MAX:
