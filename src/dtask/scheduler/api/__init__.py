@@ -1,0 +1,1 @@
+"""The HTTP API of the scheduler: one noun a file."""

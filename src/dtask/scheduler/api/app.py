@@ -1,0 +1,152 @@
+"""The ASGI application: the hot paths by a look-up, everything else by Starlette's router."""
+
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+
+from dtask.errors import DtaskError, InvalidRequest, NotFound
+from dtask.scheduler.api.access import Access
+from dtask.scheduler.api.answers import Receive, Scope, Send, send_bug, send_error
+from dtask.scheduler.api.body import Disconnected
+from dtask.scheduler.api.health import Health, Readiness
+from dtask.scheduler.api.heartbeat import Heartbeats
+from dtask.scheduler.api.openapi import Description
+from dtask.scheduler.api.release import PREFIX as RELEASE_PREFIX
+from dtask.scheduler.api.release import Releases
+from dtask.scheduler.api.schedule import Questions
+from dtask.scheduler.api.workers import Drains, Listing
+from dtask.scheduler.loop import Loop
+
+#: An endpoint: an ASGI function that is told whether the request carries the token.
+Endpoint = Callable[[Scope, Receive, Send, bool], Awaitable[None]]
+
+
+class Needs(Enum):
+    """What opens a route."""
+
+    NOTHING = auto()
+    #: The rules of placement.
+    PLACEMENT = auto()
+    TOKEN = auto()
+
+
+class Entry(NamedTuple):
+    """One route."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    needs: Needs
+
+
+class App:
+    """All routes of one scheduler.
+
+    Placement, its end and heartbeats come by the thousands a second. They are found by one or two
+    look-ups, because a router and a middleware cost as much as the placement itself.
+    """
+
+    def __init__(self, loop: Loop, access: Access) -> None:
+        questions, releases, beats = Questions(loop, access), Releases(loop), Heartbeats(loop)
+        entries = (
+            Entry("POST", "/api/v1/heartbeat", beats, Needs.PLACEMENT),
+            Entry("POST", "/api/v1/schedule", questions, Needs.PLACEMENT),
+            Entry("DELETE", RELEASE_PREFIX + "{task_id:path}", releases, Needs.PLACEMENT),
+            Entry("GET", "/api/v1/workers", Listing(loop), Needs.PLACEMENT),
+            Entry(
+                "POST",
+                "/api/v1/workers/{worker_id:path}/drain",
+                Drains(loop, drained=True),
+                Needs.TOKEN,
+            ),
+            Entry(
+                "POST",
+                "/api/v1/workers/{worker_id:path}/undrain",
+                Drains(loop, drained=False),
+                Needs.TOKEN,
+            ),
+            Entry("GET", "/healthz", Health(), Needs.NOTHING),
+            Entry("GET", "/readyz", Readiness(loop), Needs.NOTHING),
+            Entry("GET", "/openapi.json", Description(), Needs.NOTHING),
+        )
+        self._posts: dict[str, Endpoint] = {
+            "/api/v1/schedule": questions,
+            "/api/v1/heartbeat": beats,
+        }
+        self._release = releases
+        self._check = access.check
+        self._router = Router(
+            [
+                Route(entry.path, _Guarded(entry, access), methods=[entry.method])
+                for entry in entries
+            ],
+            redirect_slashes=False,
+            default=_no_route,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            method = scope["method"]
+            endpoint: Endpoint | None = None
+            if method == "POST":
+                endpoint = self._posts.get(scope["path"])
+            elif method == "DELETE" and scope["path"].startswith(RELEASE_PREFIX):
+                endpoint = self._release
+            if endpoint is None:
+                scope["app"] = self  # then the router raises what it would else answer as text
+                await self._router(scope, receive, send)
+                return
+            client = scope["client"]
+            trusted = self._check(
+                scope["headers"], client[0] if client else None, has_body=method == "POST"
+            )
+            await endpoint(scope, receive, send, trusted)
+        except DtaskError as error:
+            await send_error(send, error)
+        except HTTPException as error:
+            await _send_wrong_method(send, scope, error)
+        except Disconnected:
+            pass
+        except Exception:  # noqa: BLE001 (whatever the bug, the client is answered and the loop lives)
+            await send_bug(send, scope)
+
+
+class _Guarded:
+    """An endpoint behind its access rule, for the router."""
+
+    def __init__(self, entry: Entry, access: Access) -> None:
+        self._entry = entry
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        needs = self._entry.needs
+        trusted = False
+        if needs is Needs.NOTHING:
+            self._access.check_open(scope["headers"])
+        else:
+            client = scope["client"]
+            trusted = self._access.check(
+                scope["headers"],
+                client[0] if client else None,
+                needs_token=needs is Needs.TOKEN,
+            )
+        await self._entry.endpoint(scope, receive, send, trusted)
+
+
+async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise NotFound(
+        f"There is no such path as {scope['path'][:100]!r}: /openapi.json lists those there are.",
+        code="no_route",
+    )
+
+
+async def _send_wrong_method(send: Send, scope: Scope, error: HTTPException) -> None:
+    allow = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
+    answer = InvalidRequest(
+        f"{scope['method']} is not a method of this path: expected {allow}.", code="wrong_method"
+    )
+    await send_error(send, answer, more=((b"allow", allow.encode()),))

@@ -1,0 +1,55 @@
+"""`POST /api/v1/schedule`: which worker should run this?"""
+
+from typing import Final
+
+from dtask.core.placement.events import Placement
+from dtask.errors import InvalidRequest
+from dtask.scheduler.api.access import Access
+from dtask.scheduler.api.answers import Receive, Scope, Send, ok_start, send_error
+from dtask.scheduler.api.ask import ask_of
+from dtask.scheduler.api.batch import Batches
+from dtask.scheduler.api.body import read_body, refuse_size
+from dtask.scheduler.api.placement import placed, placed_with_ticket, refused
+from dtask.scheduler.loop import Loop
+from dtask.wire.codec import Body, encode
+from dtask.wire.limits import BATCH_BYTES_MAX, BODY_BYTES_MAX
+from dtask.wire.placement import ScheduleBody
+
+_DECODE: Final = Body(ScheduleBody).decode
+
+#: A body with one of these is a batch. One question has neither, so that it is decoded as such
+#: first, and only what fails is looked at twice: msgspec stops at the first unknown name.
+_BATCH_FIELDS: Final = frozenset({"tasks", "all_or_nothing"})
+
+
+class Questions:
+    """The endpoint, for one task or for a batch of them."""
+
+    def __init__(self, loop: Loop, access: Access) -> None:
+        self._handle = loop.handle
+        self._ticket_key = access.ticket_key
+        self._batches = Batches(loop, access)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, trusted: bool) -> None:
+        """Place one task, or hand a batch on."""
+        raw = await read_body(scope, receive, BATCH_BYTES_MAX)
+        try:
+            body = _DECODE(raw)
+        except InvalidRequest as error:
+            if error.facts["field"] in _BATCH_FIELDS:
+                await self._batches.answer(raw, send, trusted)
+                return
+            if len(raw) <= BODY_BYTES_MAX:
+                raise
+        if len(raw) > BODY_BYTES_MAX:
+            refuse_size(BODY_BYTES_MAX)
+        answer = self._handle(ask_of(body, trusted))
+        if not isinstance(answer, Placement):
+            await send_error(send, refused(answer))
+            return
+        if trusted:
+            out = encode(placed_with_ticket(answer, body.task_id, self._ticket_key))
+        else:
+            out = encode(placed(answer))
+        await send(ok_start(len(out)))
+        await send({"type": "http.response.body", "body": out})

@@ -1,0 +1,133 @@
+"""`GET /api/v1/workers`, and an operator's word on one of them: drain, undrain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from dtask.core.placement import tags
+from dtask.core.placement.events import Drain, ListWorkers, WorkerView
+from dtask.core.placement.tags import Requirements, TagIndex
+from dtask.errors import InvalidRequest
+from dtask.scheduler.api.answers import JSON, Receive, Scope, Send, send_json
+from dtask.scheduler.api.query import number, parameters, single
+from dtask.scheduler.loop import Loop
+from dtask.wire.codec import encode
+from dtask.wire.limits import REQUIREMENTS_MAX, WORKERS_LIMIT_MAX
+from dtask.wire.placement import check_id
+
+#: Workers looked at between two looks at the loop: a few milliseconds.
+SLICE_WORKERS: Final = 500
+
+STATUSES: Final = ("online", "suspect", "offline")
+
+
+class Listing:
+    """The endpoint that lists workers by id, as a stream."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._handle = loop.handle
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send, _trusted: bool) -> None:
+        """List the workers that meet all `tag`s and have one of the `status`es."""
+        found = parameters(scope, "tag", "status", "limit", "after")
+        requirements = _requirements(found.get("tag", []))
+        statuses = _statuses(found.get("status", []))
+        limit = number(found, "limit", least=1, most=WORKERS_LIMIT_MAX) or WORKERS_LIMIT_MAX
+        after = single(found, "after") or ""
+        await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
+        between = b"["
+        async for rows in self._slices(requirements, statuses, limit, after):
+            await send(_part(between + encode(rows)[1:-1]))
+            between = b","
+        await send(_part(b"[]" if between == b"[" else b"]", more=False))
+
+    async def _slices(
+        self, requirements: Requirements, statuses: frozenset[str], limit: int, after: str
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Rows, at most `limit` in all, in slices that are never empty."""
+        while limit:
+            views: list[WorkerView] = self._handle(ListWorkers(SLICE_WORKERS, after))
+            if not views:
+                return
+            after = views[-1].worker_id
+            wanted = [view for view in _meeting(requirements, views) if view.status in statuses]
+            rows = [row(view) for view in wanted[:limit]]
+            limit -= len(rows)
+            if rows:
+                yield rows
+            await asyncio.sleep(0)
+
+
+class Drains:
+    """The endpoint that takes an operator's word on one worker."""
+
+    def __init__(self, loop: Loop, *, drained: bool) -> None:
+        self._handle = loop.handle
+        self._drained = drained
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send, _trusted: bool) -> None:
+        """Take it, and answer with the worker's row."""
+        parameters(scope)
+        worker_id = scope["path_params"]["worker_id"]
+        check_id(worker_id, "worker_id")
+        await send_json(send, row(self._handle(Drain(worker_id, self._drained))))
+
+
+def row(view: WorkerView) -> dict[str, Any]:
+    """One worker as it goes out."""
+    return {
+        "worker_id": view.worker_id,
+        "address": view.address,
+        "resource_tags": view.tags,
+        "max_tasks": view.max_tasks,
+        "current_tasks": view.occupancy,
+        "reported_tasks": view.reported,
+        "available": max(0, view.max_tasks - view.occupancy),
+        "load": round(view.occupancy / view.max_tasks, 6),
+        "status": view.status,
+        "last_heartbeat": round(view.last_heartbeat, 3),
+        "trusted": view.trusted,
+        "draining": view.draining,
+        "leases": view.leases,
+        "incarnation": view.incarnation,
+        "metrics": view.metrics,
+    }
+
+
+def _part(body: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def _meeting(requirements: Requirements, views: list[WorkerView]) -> list[WorkerView]:
+    """The views that meet all requirements, by the index that placement uses."""
+    if not requirements:
+        return views
+    index = TagIndex()
+    for i, view in enumerate(views):
+        index.add(i, view.tags)
+    among = (1 << len(views)) - 1
+    for requirement in requirements:
+        among = index.meeting(requirement, among)
+    return [view for i, view in enumerate(views) if among >> i & 1]
+
+
+def _requirements(texts: list[str]) -> Requirements:
+    elements = tuple(element for text in texts for element in tags.split(text))
+    if len(elements) > REQUIREMENTS_MAX or (texts and not elements):
+        raise InvalidRequest(
+            f"tag: expected 1 to {REQUIREMENTS_MAX} requirements, got {len(elements)}.",
+            code="malformed",
+            field="tag",
+        )
+    return tags.parse(elements, "tag")
+
+
+def _statuses(names: list[str]) -> frozenset[str]:
+    for name in names:
+        if name not in STATUSES:
+            raise InvalidRequest(
+                f"status: expected {', '.join(STATUSES[:-1])} or {STATUSES[-1]}.",
+                code="malformed",
+                field="status",
+            )
+    return frozenset(names or STATUSES)

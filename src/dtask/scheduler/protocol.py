@@ -1,0 +1,236 @@
+"""uvicorn's HTTP protocol with bounds: on the head, on time, on what waits, on connections.
+
+uvicorn reads a head of any length and waits for it for ever, which is right behind a proxy and
+wrong in front of everyone. The bounds cost a few attributes a request and no timer: one `Sweep`
+looks at all connections now and then, and closes those that take too long.
+"""
+
+import asyncio
+import time
+from enum import Enum, auto
+from typing import Any, Final, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from dtask.errors import DtaskError, InvalidRequest
+from dtask.scheduler.settings import Patience
+from dtask.wire.codec import encode
+
+#: Bytes of a request's line and headers. Precedents: Apache 8 KiB a line, nginx 32 KiB in all.
+HEAD_BYTES_MAX: Final = 32 * 1024
+
+#: Once the scheduler stops, a connection that is silent this long is closed; a request that
+#: crosses the stop on its way is answered.
+LINGER_S: Final = 0.3
+
+#: Looks of the sweep within the shortest patience.
+LOOKS: Final = 8
+
+
+class Phase(Enum):
+    """What a connection is waiting for."""
+
+    FIRST_BYTE = auto()
+    NEXT_REQUEST = auto()
+    REST_OF_HEAD = auto()
+    REST_OF_BODY = auto()
+    ANSWER = auto()
+
+
+class Sweep:
+    """Closes the connections whose clients are too slow."""
+
+    def __init__(self, patience: Patience, connections_max: int) -> None:
+        #: Seconds, as of the last look: near enough for all bounds, and costs no system call.
+        self.now = time.monotonic()
+        #: No request is read from connections over this number.
+        self.connections_max = connections_max
+        #: When the scheduler began to stop.
+        self.stopping_since: float | None = None
+        self._patience = patience
+        self._limits = {
+            Phase.FIRST_BYTE: patience.first_byte_s,
+            Phase.NEXT_REQUEST: patience.keep_alive_s,
+            Phase.REST_OF_HEAD: patience.head_s,
+            Phase.REST_OF_BODY: patience.body_s,
+        }
+        self._every_s = min(LINGER_S, min(*self._limits.values(), patience.unread_s) / LOOKS)
+
+    async def run(self, state: ServerState) -> None:
+        """Look at all connections, again and again. Ends when cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            self.now = time.monotonic()
+            for connection in list(state.connections):
+                cast("Connection", connection).look(self.now)
+
+    def stop(self) -> None:
+        """From now on each answer is its connection's last one."""
+        self.stopping_since = time.monotonic()
+
+    def is_over(self, phase: Phase, since: float, now: float) -> bool:
+        """Whether a connection has been in `phase` for too long."""
+        if self.stopping_since is not None and phase in (Phase.FIRST_BYTE, Phase.NEXT_REQUEST):
+            return now - max(since, self.stopping_since) > LINGER_S
+        limit_s = self._limits.get(phase)
+        return limit_s is not None and now - since > limit_s
+
+    def is_unread(self, since: float, now: float) -> bool:
+        """Whether a client has not read its answer for too long."""
+        return now - since > self._patience.unread_s
+
+
+class _Flow(FlowControl):
+    """Flow control that reads nothing more while requests wait for their turn.
+
+    uvicorn goes on reading as soon as the first of several pipelined requests is taken up, so a
+    client that sends faster than it is served would fill the memory.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: "Connection") -> None:
+        super().__init__(transport)
+        self._waiting = connection.pipeline
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection."""
+
+    #: Set by `connection_class`.
+    sweep: Sweep
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._phase = Phase.FIRST_BYTE
+        #: When the phase began, and since when the client has not read what was written.
+        self._since = self.sweep.now
+        self._unread_since: float | None = None
+        #: Bytes of a head that is not complete yet.
+        self._head_bytes = 0
+
+    def look(self, now: float) -> None:
+        """Close the connection if its client is too slow."""
+        if self.flow.write_paused:
+            if self._unread_since is None:
+                self._unread_since = now
+            elif self.sweep.is_unread(self._unread_since, now):
+                self.transport.abort()
+        else:
+            self._unread_since = None
+            if self.sweep.is_over(self._phase, self._since, now):
+                self.transport.close()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept it, unless there are too many."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self)
+        if len(self.connections) > self.sweep.connections_max:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser. What does not parse is answered with 400, and the connection closed."""
+        if self.transport.is_closing():
+            return
+        size = self._head_bytes + len(data)
+        self._head_bytes = size
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Nothing is spoken here but HTTP/1.1. The request is answered as that, and is the last
+            # one: what else came with it is lost to the parser.
+            self.cycle.keep_alive = False
+            return
+        except httptools.HttpParserError:
+            self._refuse(_NOT_HTTP)
+            return
+        if self._phase is Phase.REST_OF_HEAD:
+            if size > HEAD_BYTES_MAX:
+                self._refuse(_HEAD_TOO_LARGE)
+        else:
+            self._head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._phase = Phase.REST_OF_HEAD
+        self._since = self.sweep.now
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: the request is handed to the application."""
+        self._phase = Phase.REST_OF_BODY
+        self._since = self.sweep.now
+        super().on_headers_complete()
+        if self.sweep.stopping_since is not None:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """The body is complete."""
+        super().on_message_complete()
+        self._phase = Phase.NEXT_REQUEST if self.cycle.response_complete else Phase.ANSWER
+        self._since = self.sweep.now
+
+    def on_response_complete(self) -> None:
+        """The answer is written. Instead of a timer for the next request, note the time."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._phase is Phase.ANSWER:
+            self._phase = Phase.NEXT_REQUEST
+            self._since = self.sweep.now
+        self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        """The scheduler stops: the answer under way is the last one. The sweep does the rest."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
+    def _refuse(self, error: DtaskError) -> None:
+        """Answer what is not a request, unless an answer to one before it is under way."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self._phase is Phase.REST_OF_HEAD and not cycle.more_body:
+                cycle.keep_alive = False  # the broken request came after one that is being answered
+                self.flow.pause_reading()
+                return
+            if cycle.response_started:
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        body = encode(error.body())
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[error.status] + head % len(body) + body)
+        self.transport.close()
+
+
+def connection_class(sweep: Sweep) -> type[Connection]:
+    """The protocol of one server: uvicorn wants a class, and makes the connections itself."""
+    return type("SweptConnection", (Connection,), {"sweep": sweep})
+
+
+_NOT_HTTP: Final = InvalidRequest(
+    "This is not an HTTP/1.1 request: expected one, with a well-formed head and body.",
+    code="malformed",
+    field="head",
+)
+_HEAD_TOO_LARGE: Final = InvalidRequest(
+    f"The head of the request is too large: expected at most {HEAD_BYTES_MAX} bytes.",
+    code="too_large",
+    limit_bytes=HEAD_BYTES_MAX,
+)

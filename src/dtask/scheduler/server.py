@@ -1,0 +1,195 @@
+"""One scheduler from its socket to its end: bind, serve, stop without cutting off a request."""
+
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from dtask.clock import SystemClock
+from dtask.core.cluster import Cluster
+from dtask.credentials import find_token
+from dtask.errors import InvalidRequest
+from dtask.scheduler import log
+from dtask.scheduler.api.access import Access
+from dtask.scheduler.api.app import App
+from dtask.scheduler.loop import Loop
+from dtask.scheduler.protocol import Sweep, connection_class
+from dtask.scheduler.settings import Settings
+
+#: Connections at a time, if the process may open so many files: a worker or two a slot of the
+#: largest fleet, and its clients.
+CONNECTIONS_MAX: Final = 200_000
+
+#: Files of the process that are not connections: sockets, logs, libraries.
+OTHER_FILES: Final = 64
+
+#: Connections that wait for their turn while the loop is busy.
+BACKLOG: Final = 2048
+
+#: Seconds between two looks whether to stop, and between two dates in the answers.
+_TICK_S: Final = 1.0
+
+
+class SchedulerServer:
+    """A scheduler bound to its address. Raises what `bind` and `find_token` raise."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.token = find_token(settings.token_file)
+        clock = SystemClock()
+        self.cluster = Cluster(clock.now(), settings.core())
+        self._loop = Loop(self.cluster, clock)
+        self._sweep = Sweep(settings.patience, _connections_max())
+        self._socket = bind(settings.host, settings.port)
+        self.url = url_of(self._socket)
+        app = App(self._loop, Access(settings, self.token))
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=connection_class(self._sweep),
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                proxy_headers=False,  # they would let a client choose its address
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=settings.patience.stop_s,
+            ),
+            self._sweep,
+        )
+
+    async def serve(self) -> None:
+        """Serve until `stop`, SIGTERM or SIGINT; then finish what is under way."""
+        helpers = [
+            asyncio.create_task(self._loop.run()),
+            asyncio.create_task(self._sweep.run(self._server.server_state)),
+        ]
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            self._socket.close()
+
+    def stop(self) -> None:
+        """Ask `serve` to end. From the same thread."""
+        self._server.stop()
+
+
+def run(settings: Settings, *, listening: Callable[[str], None]) -> None:
+    """Be the scheduler process; `listening` is told the URL. Raises what SchedulerServer raises."""
+    server = SchedulerServer(settings)
+    _spare_the_collector()
+    listening(server.url)
+    log.say("scheduler started", url=server.url)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.serve())
+    log.say("scheduler stopped")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises InvalidRequest that says why there can be none."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise InvalidRequest(
+            f"--host: {host!r} is not an address of this machine ({reason}): "
+            f"expected one, such as 127.0.0.1.",
+            code="malformed",
+            field="--host",
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InvalidRequest(
+            f"--port: can't listen on {host} port {port} ({error.strerror}): "
+            f"choose another with --port or --host, or stop what listens there.",
+            code="malformed",
+            field="--port",
+        ) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """`http://127.0.0.1:8080`."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, stopped at once instead of at its next look, and with exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, sweep: Sweep) -> None:
+        super().__init__(config)
+        self._sweep = sweep
+        self._stop_asked = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self.should_exit = True
+        self._sweep.stop()
+        self._stop_asked.set()
+
+    async def main_loop(self) -> None:
+        """Refresh the Date header each second until it is time to stop."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_asked.wait(), _TICK_S)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask to end. uvicorn would raise them again after a clean stop."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def _connections_max() -> int:
+    """As many as this process may have files open, after asking for as many as it may have."""
+    wanted = CONNECTIONS_MAX + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted - OTHER_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(1, wanted - OTHER_FILES)
+
+
+def _spare_the_collector() -> None:
+    """Keep full garbage collections off the loop.
+
+    A full collection walks every object of the process: with 50,000 workers and a million leases
+    that is half a second in which nobody is answered. Nothing here makes cycles by the request, so
+    what has been imported is frozen out of the collector's sight, and the rest is looked at seldom.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 1_000)
