@@ -1,0 +1,105 @@
+"""What both shells share: where to send, the token, and HTTP without anything of its own mind.
+
+httpx is used at its transport, below its client: a transport has no cookies, follows no
+redirect, reads no proxy or netrc out of the environment and makes no log lines. So what is sent
+is what a `Call` says, and the token goes nowhere but to the schedulers named by the user.
+"""
+
+import enum
+import random
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import httpx
+
+import dtask
+from dtask import addresses, credentials
+from dtask.client.acts import Call, Lost, Unreached
+from dtask.client.flows import Flows
+
+#: Seconds that one try of a call to a scheduler may take.
+TIMEOUT_S: Final = 10.0
+
+#: Idle connections are closed before the other side does it (uvicorn: after 5 s), so that hardly
+#: ever a request meets a connection that is just being closed.
+KEEPALIVE_S: Final = 4.0
+
+#: As many connections as there are callers: each held answer of a running task takes one.
+LIMITS: Final = httpx.Limits(
+    max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S
+)
+
+#: httpx's errors that are raised before a byte of the request was sent.
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+
+
+class Token(enum.Enum):
+    """Where the token comes from when none is given."""
+
+    #: Looked for when the first call is made, see `dtask.credentials`.
+    FIND = "find"
+
+
+class Session:
+    """The settings of one client, and its flows."""
+
+    def __init__(
+        self,
+        scheduler: str | Iterable[str] | None,
+        token: str | Token | None,
+        timeout_s: float,
+    ) -> None:
+        self._token = token
+        self.flows = Flows(
+            addresses.scheduler_urls(scheduler),
+            timeout_s=timeout_s,
+            random=random.SystemRandom(),  # two forks of one process must not make the same ids
+            now=time.monotonic,
+        )
+
+    def request(self, call: Call) -> httpx.Request:
+        """The HTTP request of a call. Raises Denied if a token is needed and can't be had."""
+        headers = {"user-agent": f"dtask/{dtask.__version__}", "accept": "application/json"}
+        if call.request.body is not None:
+            headers["content-type"] = "application/json"
+        if call.to_scheduler and (token := self._found_token()) is not None:
+            headers["authorization"] = f"Bearer {token}"
+        if call.request.ticket is not None:
+            headers["authorization"] = f"Ticket {call.request.ticket}"
+        return httpx.Request(
+            call.request.method,
+            call.url + call.request.target,
+            headers=headers,
+            content=call.request.body,
+            extensions={
+                "timeout": {
+                    "connect": call.connect_s,
+                    "read": call.read_s,
+                    "write": call.read_s,
+                    "pool": call.connect_s,
+                }
+            },
+        )
+
+    def _found_token(self) -> str | None:
+        if self._token is Token.FIND:
+            self._token = credentials.find_token()
+        return self._token
+
+
+def failure(call: Call, error: Exception) -> Unreached | Lost:
+    """What an error of httpx means for a flow."""
+    kind = Unreached if isinstance(error, _NOT_SENT) else Lost
+    reason = str(error) or type(error).__name__
+    return kind(f"{call.url}: {reason}", code="unreachable")
+
+
+#: All that httpx raises.
+FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
