@@ -28,7 +28,7 @@ PATIENCE_S = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class RunningScheduler:
-    """A scheduler in a thread of this process. `cluster` belongs to that thread: look, don't act."""
+    """A scheduler in a thread of this process, which owns `cluster`: look at it, do not act."""
 
     url: str
     token: str
