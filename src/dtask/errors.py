@@ -124,6 +124,9 @@ CODES: dict[str, CodeInfo] = {
     "draining": CodeInfo(
         Unavailable, 503, "The worker takes no new tasks; it ends those it holds."
     ),
+    "spool_unusable": CodeInfo(
+        Unavailable, 503, "The worker can't use its spool, or can't end what was left there."
+    ),
     "unreachable": CodeInfo(Unavailable, 503, "No answer came, or the connection broke."),
 }
 

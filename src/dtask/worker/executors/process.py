@@ -1,0 +1,316 @@
+"""Attempts as processes of this machine: starting them, and ending all that they became.
+
+Nothing here waits: an exit is an event of the loop (a pidfd becomes readable), and what is left
+of a tree is looked at by timers. No thread, task or pipe belongs to a child.
+
+The agent is a *child subreaper*: a process that loses its parent becomes a child of the agent
+instead of escaping to process 1. So whatever a task leaves behind is found below the agent, and
+when the agent has no child that it does not know, which is one read of /proc, nothing was left.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dtask.core.attempts import Name
+from dtask.worker import strays
+from dtask.worker.cgroup import Group
+from dtask.worker.strays import Process
+
+_log = logging.getLogger(__name__)
+
+#: Variables that an attempt gets from the agent: where programs, homes and temporary files are,
+#: language and time zone, and which devices the operator has left to this worker.
+INHERITED: Final = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+)
+
+#: A tree that is not gone so long after SIGKILL is worth a line in the log.
+STUCK_S: Final = 10.0
+
+#: prctl's number for "orphans below me become my children".
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+class NotStarted(Exception):
+    """The command could not be started; the sentence says why."""
+
+
+class Job(NamedTuple):
+    """What to start."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    directory: Path
+    #: Descriptors; still the caller's to close.
+    stdout: int
+    stderr: int
+
+
+class Child:
+    """A process tree of ours: its main process, and what is known of its end."""
+
+    def __init__(self, mark: str, popen: "subprocess.Popen[bytes]", process: Process) -> None:
+        self.mark = mark
+        self.popen = popen
+        self.process = process
+        self.group: Group | None = None
+        #: The main process has ended and its exit code was fetched.
+        self.exited = False
+        #: SIGKILL to all that is left, until nothing is.
+        self.killing = False
+        #: Loop seconds of the first SIGKILL.
+        self.killing_since = 0.0
+        #: It did not die, and the log says so.
+        self.stuck = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.pause_s = strays.PAUSE_S_MIN
+
+
+class ProcessExecutor:
+    """Starts process trees, each known by its mark, and ends them.
+
+    `on_exited(mark, exit_code)` is called when a main process ended; then the caller says `kill`,
+    or leaves what is left to the `terminate` said before. `on_gone(mark)` is called when nothing
+    of the tree is left. Both are called from the loop, never from inside `launch`.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: Group | None,
+        on_exited: Callable[[str, int | None], None],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        self._group = group
+        self._on_exited = on_exited
+        self._on_gone = on_gone
+        self._children: dict[str, Child] = {}
+        #: Main processes whose exit code has not been fetched; only their own pidfd may do that.
+        self._mains: set[int] = set()
+        self._adopts = become_subreaper()
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+            # Whoever started us left it so, and exit codes would be lost before we see them.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def launch(self, mark: str, job: Job) -> Process:
+        """Start the main process. Raises NotStarted."""
+        try:
+            popen = subprocess.Popen(  # noqa: S603 (running what we are told to is the purpose)
+                job.command,
+                cwd=job.directory,
+                env=job.env,
+                stdin=subprocess.DEVNULL,
+                stdout=job.stdout,
+                stderr=job.stderr,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise NotStarted(_explained(error, job)) from None
+        try:
+            exits = os.pidfd_open(popen.pid)
+        except OSError as error:
+            popen.kill()
+            popen.wait()
+            raise NotStarted(_explained(error, job)) from None
+        process = strays.look(popen.pid)
+        assert process is not None, "a child that was not waited for is always there"
+        child = Child(mark, popen, process)
+        child.group = self._enter_group(mark, popen.pid)
+        self._children[mark] = child
+        self._mains.add(popen.pid)
+        asyncio.get_running_loop().add_reader(exits, self._on_exit, child, exits)
+        return process
+
+    def terminate(self, mark: str) -> None:
+        """SIGTERM to the whole tree."""
+        for process in self._tree(self._children[mark]):
+            strays.send(process, signal.SIGTERM)
+            strays.send(process, signal.SIGCONT)  # one that is stopped would never hear it
+
+    def kill(self, mark: str) -> None:
+        """SIGKILL to the whole tree until nothing is left; then `on_gone`."""
+        child = self._children[mark]
+        if not child.killing:
+            child.killing = True
+            child.killing_since = asyncio.get_running_loop().time()
+            child.pause_s = strays.PAUSE_S_MIN
+            self._sweep(child)
+
+    def reap(self) -> None:
+        """Fetch the exits of orphans that nobody else waits for. Call it now and then."""
+        self._orphans()
+
+    def _enter_group(self, mark: str, pid: int) -> Group | None:
+        if self._group is None:
+            return None
+        group = self._group.below(mark)
+        try:
+            group.create()
+            # A child forked before this moment is found by its mark.
+            group.add(pid)
+        except OSError as error:
+            _log.warning("No control group for process %d (%s).", pid, error.strerror)
+            group.remove()
+            return None
+        return group
+
+    def _on_exit(self, child: Child, exits: int) -> None:
+        """The main process ended: tell, and see what it left."""
+        asyncio.get_running_loop().remove_reader(exits)
+        code = _exit_code(exits)
+        os.close(exits)
+        child.popen.returncode = code if code is not None else 0  # it must not wait itself
+        child.exited = True
+        self._mains.discard(child.process.pid)
+        self._on_exited(child.mark, code)
+        if not child.killing:
+            self._sweep(child)
+
+    def _sweep(self, child: Child) -> None:
+        """One look at a tree that is to end, and a timer for the next unless it is gone."""
+        if child.timer is not None:
+            child.timer.cancel()
+        left = self._tree(child)
+        if child.exited and not left:
+            self._forget(child)
+            return
+        if child.killing:
+            if child.group is not None:
+                child.group.kill()
+            for process in left:
+                strays.send(process, signal.SIGKILL)
+            self._complain(child, left)
+        child.timer = asyncio.get_running_loop().call_later(child.pause_s, self._sweep, child)
+        child.pause_s = min(2 * child.pause_s, strays.PAUSE_S_MAX)
+
+    def _forget(self, child: Child) -> None:
+        if child.group is not None:
+            child.group.remove()
+        del self._children[child.mark]
+        self._on_gone(child.mark)
+
+    def _complain(self, child: Child, left: list[Process]) -> None:
+        """Say once that a tree does not die; it keeps its slot until it does."""
+        killing_s = asyncio.get_running_loop().time() - child.killing_since
+        if left and killing_s >= STUCK_S and not child.stuck:
+            child.stuck = True
+            pids = ", ".join(str(process.pid) for process in left)
+            _log.error("Processes %s of attempt %s do not die; still trying.", pids, child.mark)
+
+    def _tree(self, child: Child) -> list[Process]:
+        """The living processes of the attempt."""
+        nearby = [] if child.exited else strays.below(child.process.pid)
+        if self._adopts:
+            for orphan in self._orphans():
+                nearby.extend(strays.below(orphan))
+        else:
+            nearby = strays.everyone()
+        # Whose the orphans of an only child are is clear, whatever they did to hide.
+        if len(self._children) > 1 or not self._adopts:
+            roots = {child.process.pid: child.process.start_time}
+            nearby = strays.belonging(nearby, (child.mark,), roots)
+        found = {process.pid: process for process in nearby}
+        for pid in child.group.pids() if child.group is not None else ():
+            if pid not in found and (process := strays.look(pid)) is not None:
+                found[pid] = process
+        return [process for process in found.values() if not process.zombie]
+
+    def _orphans(self) -> list[int]:
+        """Living children of the agent that came to it from a task; the ended ones are reaped.
+
+        Every task begins a session of its own, and what the agent starts for itself stays in its
+        session: a child in another session that is no main process is an orphan.
+        """
+        living = []
+        own_session = os.getsid(0)
+        for pid in strays.children(os.getpid()):
+            if pid in self._mains:
+                continue
+            process = strays.look(pid)
+            if process is None or process.session == own_session:
+                continue
+            if not process.zombie or not _reaped(pid):
+                living.append(pid)
+        return living
+
+
+def environment(
+    own: Mapping[str, str], *, mark: str, name: Name, extra: Mapping[str, str]
+) -> dict[str, str]:
+    """The clean environment of an attempt: a few variables of our `own`, `extra`, and DTASK_*."""
+    task_id, fence = name
+    return {
+        "PATH": os.defpath,
+        **{name: own[name] for name in INHERITED if name in own},
+        **extra,
+        strays.MARK_VARIABLE: mark,
+        "DTASK_TASK": task_id,
+        "DTASK_FENCE": str(fence),
+    }
+
+
+def become_subreaper() -> bool:
+    """Have orphans of our descendants become our children; False, with a word, if we can't."""
+    try:
+        answer = ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (OSError, AttributeError):
+        answer = -1
+    if answer != 0:
+        _log.warning("This system has no child subreapers: strays are found by their mark only.")
+    return bool(answer == 0)
+
+
+def _explained(error: OSError | ValueError, job: Job) -> str:
+    """Why the command could not be started, as a sentence."""
+    name = job.command[0]
+    if isinstance(error, FileNotFoundError) and "/" not in name:
+        return (
+            f"The command {name!r} is not on this worker's PATH ({job.env['PATH']}): install it "
+            f"there, or give the path of the program."
+        )
+    if isinstance(error, FileNotFoundError):
+        return (
+            f"The program {name!r} is not on this worker, or the interpreter that its first line "
+            f"names is not."
+        )
+    if isinstance(error, PermissionError):
+        return f"The program {name!r} may not be run by this worker's user: see its permissions."
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"The command {name!r} can't be started: {reason}."
+
+
+def _exit_code(exits: int) -> int | None:
+    """How the child behind the pidfd ended; None if somebody else has asked already."""
+    try:
+        status = os.waitid(os.P_PIDFD, exits, os.WEXITED)
+    except ChildProcessError:
+        return None
+    assert status is not None, "only WNOHANG answers nothing"
+    return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+
+
+def _reaped(pid: int) -> bool:
+    """Fetch the exit of an ended child; False if some of its threads still live."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

@@ -1,0 +1,164 @@
+"""Process trees: finding all that belongs to an attempt, and ending it.
+
+A process leaves its process group and session with setsid, and its parent by forking twice. What
+it keeps, unless it takes care not to, is its environment, and there each attempt has its *mark*.
+A process belongs to an attempt if it carries the mark, is in the session of the attempt's main
+process (its *root*), or descends from one that does.
+
+Only the standard library's lightest modules are imported here: the guard lives by this file.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+#: The variable that carries an attempt's mark.
+MARK_VARIABLE: Final = "DTASK_ATTEMPT"
+
+_MARK: Final = MARK_VARIABLE.encode() + b"="
+
+#: First and longest pause between two looks at what is left of a killed tree, seconds.
+PAUSE_S_MIN: Final = 0.001
+PAUSE_S_MAX: Final = 0.1
+
+
+class Process(NamedTuple):
+    """A process as it was when it was looked at."""
+
+    pid: int
+    parent: int
+    session: int
+    #: Clock ticks from boot to its start: with the pid and the boot it names one process for ever.
+    start_time: int
+    #: It has ended and waits for its parent to ask how.
+    zombie: bool
+
+
+def look(pid: int) -> Process | None:
+    """The process `pid`, or None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 (pathlib is too heavy here)
+            stat = file.read()
+    except OSError:
+        return None
+    # The second field is the name in parentheses, and it may hold anything.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return Process(
+        pid, int(fields[1]), int(fields[3]), int(fields[19]), zombie=fields[0] in (b"Z", b"X")
+    )
+
+
+def everyone() -> list[Process]:
+    """All processes that can be seen."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 (too heavy)
+    return [process for pid in pids if (process := look(pid)) is not None]
+
+
+def children(pid: int) -> list[int]:
+    """The pids of the children of `pid`."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 (too heavy)
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 (same)
+                found.extend(map(int, file.read().split()))
+    except FileNotFoundError:
+        if os.path.exists(f"/proc/{pid}/task"):  # noqa: PTH110 (same); a kernel without the file
+            return [process.pid for process in everyone() if process.parent == pid]
+    except OSError:  # it ended while we looked
+        pass
+    return found
+
+
+def below(pid: int) -> list[Process]:
+    """The process `pid` and all that descend from it, parents first."""
+    queue = [pid]
+    found = []
+    for one in queue:  # it grows while it is walked
+        if (process := look(one)) is not None:
+            found.append(process)
+            queue.extend(children(one))
+    return found
+
+
+def mark_of(pid: int) -> str | None:
+    """The mark in the environment of `pid`; None if there is none, or it can't be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 (too heavy here)
+            environment = file.read()
+    except OSError:
+        return None
+    for variable in environment.split(b"\0"):
+        if variable.startswith(_MARK):
+            return variable[len(_MARK) :].decode(errors="replace")
+    return None
+
+
+def belonging(
+    processes: Iterable[Process], marks: Iterable[str], roots: Mapping[int, int]
+) -> list[Process]:
+    """Those of `processes` that belong to one of `marks` or to one of `roots`.
+
+    `roots` maps the pid of a main process to its start time.
+    """
+    marks = set(marks)
+    known = {process.pid: process for process in processes}
+    offspring: dict[int, list[Process]] = {}
+    for process in known.values():
+        offspring.setdefault(process.parent, []).append(process)
+    sessions = {
+        pid
+        for pid, start_time in roots.items()
+        # A pid that is another process by now names another session too.
+        if pid not in known or known[pid].start_time == start_time
+    }
+    queue = [
+        process
+        for process in known.values()
+        if process.session in sessions or mark_of(process.pid) in marks
+    ]
+    found = {process.pid: process for process in queue}
+    for process in queue:  # it grows while it is walked
+        for child in offspring.get(process.pid, ()):
+            if child.pid not in found:
+                found[child.pid] = child
+                queue.append(child)
+    return list(found.values())
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    """Send a signal to exactly this process; nothing happens if it is gone or not ours."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        return
+    try:
+        now = look(process.pid)
+        if now is not None and now.start_time == process.start_time:
+            signal.pidfd_send_signal(handle, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+    finally:
+        os.close(handle)
+
+
+def kill_all(
+    marks: Iterable[str], roots: Mapping[int, int], give_up_after_s: float
+) -> list[Process]:
+    """Kill all that belongs to these marks and roots, and wait until it is gone.
+
+    Returns what is left after `give_up_after_s`: processes of another user, or stuck in the
+    kernel.
+    """
+    marks = set(marks)
+    give_up_at = time.monotonic() + give_up_after_s
+    pause_s = PAUSE_S_MIN
+    while True:
+        left = [process for process in belonging(everyone(), marks, roots) if not process.zombie]
+        if not left or time.monotonic() >= give_up_at:
+            return left
+        for process in left:
+            send(process, signal.SIGKILL)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, PAUSE_S_MAX)
