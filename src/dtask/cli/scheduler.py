@@ -91,7 +91,8 @@ def command(  # noqa: PLR0917 (click passes them by name)
 
     Prints `listening on URL` when it does. SIGTERM and Ctrl-C end it, after the requests under way.
     """
-    from dtask.scheduler import log, server  # noqa: PLC0415 (--help and --version start fast)
+    from dtask.log_lines import logging_to  # noqa: PLC0415 (--help and --version start fast)
+    from dtask.scheduler import server  # noqa: PLC0415 (same)
     from dtask.scheduler.settings import Settings  # noqa: PLC0415 (same)
 
     try:
@@ -107,7 +108,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
             forget_after_s=forget_after,
             warm_up_s=warm_up,
         )
-        with log.logging_to(sys.stderr, settings.log_format):
+        with logging_to(sys.stderr, settings.log_format):
             server.run(settings, listening=lambda url: click.echo(f"listening on {url}"))
     except DtaskError as error:
         click.echo(f"dtask-scheduler: {error}", err=True)
