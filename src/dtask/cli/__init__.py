@@ -1,1 +1,1 @@
-"""The commands: one module per noun."""
+"""The commands: one module per noun. What is heavy is imported inside the commands."""

@@ -1,0 +1,47 @@
+"""`dtask drain` and `dtask undrain`: an operator's word whether a worker takes new tasks."""
+
+import click
+
+from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
+
+_OPTIONS = [SCHEDULER, TOKEN_FILE, JSON, quiet("Print nothing.")]
+
+
+@click.command("drain", params=[*_OPTIONS])
+@click.argument("worker_id", metavar="WORKER")
+@click.pass_obj
+def drain(invocation: Invocation, worker_id: str) -> None:
+    """Send a worker no new tasks.
+
+    Those it holds go on to their end. It stays drained until `dtask undrain`, also when the
+    scheduler is restarted meanwhile.
+    """
+    with invocation.client() as client:
+        worker = client.drain(worker_id)
+    if invocation.mode == "json":
+        invocation.print_json(worker)
+    elif invocation.mode == "text":
+        click.echo(f"{worker_id} takes no new tasks. {_held(worker.current_tasks)}")
+
+
+@click.command("undrain", params=[*_OPTIONS])
+@click.argument("worker_id", metavar="WORKER")
+@click.pass_obj
+def undrain(invocation: Invocation, worker_id: str) -> None:
+    """Send a drained worker tasks again."""
+    with invocation.client() as client:
+        worker = client.undrain(worker_id)
+    if invocation.mode == "json":
+        invocation.print_json(worker)
+    elif invocation.mode == "text":
+        if worker.draining:
+            click.echo(f"{worker_id} still drains by its own word: it is about to stop.")
+        else:
+            click.echo(f"{worker_id} takes tasks again: {worker.available} slots are free.")
+
+
+def _held(count: int) -> str:
+    if not count:
+        return "It holds none: it can be stopped."
+    noun = "task goes" if count == 1 else "tasks go"
+    return f"{count} {noun} on to the end."

@@ -1,0 +1,55 @@
+"""How a program of dtask starts and ends: every end is an exit code and, at most, a sentence.
+
+0: done. 1: it could not be done, and standard error says why. 2: the command line is wrong.
+130: Ctrl-C. No traceback ever reaches a user.
+"""
+
+import io
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from dtask.cli.invocation import Invocation
+from dtask.errors import DtaskError
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+def run(command: click.Command, name: str) -> NoReturn:
+    """Run `command` as the program `name` on this process's arguments, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that can't show a letter gets a question mark instead of no answer.
+            stream.reconfigure(errors="replace")
+    invocation = Invocation()
+    try:
+        code = command.main(prog_name=name, standalone_mode=False, obj=invocation)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader has left; what is still buffered would complain at the interpreter's end.
+        sys.stdout = sys.stderr = io.StringIO()
+        code = FAILED
+    except DtaskError as error:
+        invocation.fail(error)
+        code = FAILED
+    except Exception as error:  # noqa: BLE001 (the last door: a bug is told in a sentence, too)
+        click.echo(f"{name}: {_bug(error)}", err=True)
+        code = FAILED
+    sys.exit(code)
+
+
+def _bug(error: Exception) -> str:
+    """What broke and where, short enough to be copied into a report."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
+    return f"a bug of dtask ({type(error).__name__}{where}: {error}). Please report this line."

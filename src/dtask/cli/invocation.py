@@ -1,0 +1,102 @@
+"""What one command line says that means the same for every command.
+
+Which scheduler is asked, with which token, and how the answer is printed: as text for people, as
+one JSON document for programs (errors included), or `quiet`, the bare names for shell scripts.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import click
+
+from dtask.addresses import scheduler_urls
+from dtask.errors import DtaskError
+
+if TYPE_CHECKING:
+    from dtask.client import Client
+
+Mode = Literal["text", "json", "quiet"]
+
+
+@dataclass(slots=True)
+class Invocation:
+    """The values of the shared options; commands receive it through `click.pass_obj`."""
+
+    #: URLs joined by commas; None: DTASK_SCHEDULER, or the default.
+    scheduler: str | None = None
+    #: None: found as `dtask.credentials` says.
+    token_file: str | None = None
+    mode: Mode = "text"
+
+    @property
+    def url(self) -> str:
+        """The scheduler that is asked first."""
+        return scheduler_urls(self.scheduler)[0]
+
+    def client(self) -> "Client":
+        """A client of the scheduler that was named."""
+        from dtask.client import Client  # noqa: PLC0415 (httpx: 100 ms that --help need not pay)
+        from dtask.credentials import find_token  # noqa: PLC0415 (same)
+
+        return Client(self.scheduler, token=find_token(self.token_file))
+
+    def print_json(self, value: Any) -> None:  # noqa: ANN401 (whatever has a JSON form)
+        """Print `value` as one JSON document."""
+        from msgspec import json  # noqa: PLC0415 (13 ms that --help need not pay)
+
+        click.echo(json.format(json.encode(value), indent=2))
+
+    def fail(self, error: DtaskError) -> None:
+        """Tell the user what went wrong: a sentence on standard error, or a JSON document."""
+        if self.mode == "json":
+            self.print_json(error.body())
+            return
+        click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
+        if error.code == "unreachable":
+            port = urlsplit(self.url).port or 80
+            click.echo(f"To start one here: dtask-scheduler --port {port}", err=True)
+
+
+def _note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Keep what was given; an option left out takes nothing back that stood before the command."""
+    if value is not None:
+        setattr(context.ensure_object(Invocation), str(parameter.name), value)
+
+
+SCHEDULER = click.Option(
+    ["--scheduler"],
+    metavar="URL",
+    expose_value=False,
+    callback=_note,
+    help="Scheduler to ask; several, joined by commas, are tried in turn. "
+    "Else DTASK_SCHEDULER, else http://127.0.0.1:8080.",
+)
+TOKEN_FILE = click.Option(
+    ["--token-file"],
+    metavar="FILE",
+    type=click.Path(),
+    expose_value=False,
+    callback=_note,
+    help="File that holds the token. Else DTASK_TOKEN, DTASK_TOKEN_FILE, or this user's own.",
+)
+JSON = click.Option(
+    ["--json", "mode"],
+    flag_value="json",
+    default=None,
+    expose_value=False,
+    callback=_note,
+    help="Print one JSON document, errors too.",
+)
+
+
+def quiet(help_text: str) -> click.Option:
+    """The option --quiet; what it prints depends on the command."""
+    return click.Option(
+        ["--quiet", "mode"],
+        flag_value="quiet",
+        default=None,
+        expose_value=False,
+        callback=_note,
+        help=help_text,
+    )
