@@ -13,8 +13,9 @@ from dtask.core.placement.events import Status
 
 COLOURS: Final[dict[Status, str]] = {"online": "green", "suspect": "yellow", "offline": "red"}
 
-#: Cells of a load bar.
+#: Cells of a load bar, and of one in a narrow window.
 BAR_CELLS: Final = 10
+BAR_CELLS_MIN: Final = 5
 #: Load from which a bar is yellow; a full one is red.
 BUSY: Final = 0.75
 
@@ -25,24 +26,38 @@ GAP: Final = 2
 #: An online worker was heard within this many seconds, unless the scheduler was told otherwise.
 ONLINE_S: Final = 10.0
 
-Cells = tuple[str | Text, ...]
+HEADS: Final = ("WORKER", "ADDRESS", "TAGS", "LOAD", "TASKS", "STATUS", "NOTES")
 
 
 def table(workers: Sequence[Worker], *, now: float, width: int | None, ascii_only: bool) -> Table:
     """One line a worker, in `width` cells; None: as wide as it gets, with nothing shortened.
 
+    In a narrow window tags are shortened first, then bars, and at last addresses are left out.
     `now` is this machine's time, epoch seconds.
     """
-    now = _scheduler_now(workers, now)
-    noted = any(_notes(worker) for worker in workers)
-    heads = ("WORKER", "ADDRESS", "LOAD", "TASKS", "STATUS", *(("NOTES",) if noted else ()))
-    lines = [_cells(worker, now, ascii_only=ascii_only, noted=noted) for worker in workers]
-    room = None if width is None else max(TAGS_CELLS_MIN, width - _taken(heads, lines))
+    columns = _columns(workers, _scheduler_now(workers, now), ascii_only=ascii_only)
+    room = _room(columns, width)
+    if room is not None and room < TAGS_CELLS_MIN:
+        columns["LOAD"] = _bars(workers, BAR_CELLS_MIN, ascii_only=ascii_only)
+        room = _room(columns, width)
+    if room is not None and room < TAGS_CELLS_MIN:
+        del columns["ADDRESS"]
+        room = _room(columns, width)
+    if room is not None:
+        room = max(room, TAGS_CELLS_MIN)
+    columns["TAGS"] = [Text(shortened(worker.resource_tags, room)) for worker in workers]
     grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    for head in (*heads[:2], "TAGS", *heads[2:]):
-        grid.add_column(head, no_wrap=True, justify="right" if head == "TASKS" else "left")
-    for worker, (name, address, *rest) in zip(workers, lines, strict=True):
-        grid.add_row(name, address, Text(shortened(worker.resource_tags, room)), *rest)
+    shown = [head for head in HEADS if head in columns]
+    for head in shown:
+        # An id is wanted whole, to be copied: it alone is folded when it is too long.
+        grid.add_column(
+            head,
+            no_wrap=head != "WORKER",
+            overflow="fold" if head == "WORKER" else "ellipsis",
+            justify="right" if head == "TASKS" else "left",
+        )
+    for row in zip(*(columns[head] for head in shown), strict=True):
+        grid.add_row(*row)
     return grid
 
 
@@ -81,27 +96,36 @@ def age(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f}s"
 
 
-def bar(load: float, *, ascii_only: bool) -> Text:
-    """A bar for `load`, 0 to 1; whatever is above fills it."""
+def bar(load: float, cells: int, *, ascii_only: bool) -> Text:
+    """A bar of `cells` for `load`, 0 to 1; whatever is above fills it."""
     full, empty = ("#", "-") if ascii_only else ("█", "░")
     # Not empty while a slot is taken, not full while one is free.
-    cells = round(load * BAR_CELLS)
-    cells = max(cells, 1) if load > 0 else 0
-    cells = min(cells, BAR_CELLS if load >= 1 else BAR_CELLS - 1)
+    taken = max(round(load * cells), 1) if load > 0 else 0
+    taken = min(taken, cells if load >= 1 else cells - 1)
     colour = "red" if load >= 1 else "yellow" if load >= BUSY else "green"
-    return Text(full * cells, colour).append(empty * (BAR_CELLS - cells), "dim")
+    return Text(full * taken, colour).append(empty * (cells - taken), "dim")
 
 
-def _cells(worker: Worker, now: float, *, ascii_only: bool, noted: bool) -> Cells:
-    status = Text(worker.status, COLOURS[worker.status])
-    cells: Cells = (
-        Text(worker.worker_id, "bold"),
-        Text(worker.address),
-        bar(worker.load, ascii_only=ascii_only),
-        Text(f"{worker.current_tasks}/{worker.max_tasks}"),
-        status.append(f" {age(now - worker.last_heartbeat)}", "dim"),
-    )
-    return (*cells, Text(_notes(worker), "yellow")) if noted else cells
+def _columns(workers: Sequence[Worker], now: float, *, ascii_only: bool) -> dict[str, list[Text]]:
+    """All columns but TAGS; NOTES only if there are any."""
+    columns = {
+        "WORKER": [Text(worker.worker_id, "bold") for worker in workers],
+        "ADDRESS": [Text(worker.address) for worker in workers],
+        "LOAD": _bars(workers, BAR_CELLS, ascii_only=ascii_only),
+        "TASKS": [Text(f"{worker.current_tasks}/{worker.max_tasks}") for worker in workers],
+        "STATUS": [
+            Text(worker.status, COLOURS[worker.status]).append(
+                f" {age(now - worker.last_heartbeat)}", "dim"
+            )
+            for worker in workers
+        ],
+    }
+    notes = [Text(_notes(worker), "yellow") for worker in workers]
+    return columns | {"NOTES": notes} if any(notes) else columns
+
+
+def _bars(workers: Sequence[Worker], cells: int, *, ascii_only: bool) -> list[Text]:
+    return [bar(worker.load, cells, ascii_only=ascii_only) for worker in workers]
 
 
 def _notes(worker: Worker) -> str:
@@ -116,12 +140,12 @@ def _notes(worker: Worker) -> str:
     return ", ".join(notes)
 
 
-def _taken(heads: Sequence[str], lines: Iterable[Cells]) -> int:
-    """Cells that the columns other than TAGS take, with the gaps around all columns."""
-    widths = [cell_len(head) for head in heads]
-    for line in lines:
-        widths = [max(w, cell_len(str(cell))) for w, cell in zip(widths, line, strict=True)]
-    return sum(widths) + GAP * (len(heads) + 1)
+def _room(columns: dict[str, list[Text]], width: int | None) -> int | None:
+    """Cells that these columns leave to TAGS."""
+    if width is None:
+        return None
+    taken = (max(map(cell_len, (head, *map(str, cells)))) for head, cells in columns.items())
+    return width - sum(taken) - GAP * len(columns)
 
 
 def _scheduler_now(workers: Iterable[Worker], now: float) -> float:

@@ -1,5 +1,6 @@
 """`dtask place`: which worker should run this? One placement, or the explained refusal."""
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import click
 
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
 from dtask.errors import NoWorker
+from dtask.wire import limits
 
 if TYPE_CHECKING:
     from dtask.client import Placement
@@ -45,9 +47,11 @@ _WORDS = {
 @click.option(
     "--ttl",
     "ttl_s",
-    type=float,
+    type=click.FloatRange(limits.TTL_S_MIN, limits.TTL_S_MAX),
+    default=limits.TTL_S_DEFAULT,
+    show_default=True,
     metavar="SECONDS",
-    help="Hold the slot so long for the task to start, 1 to 3600.  [default: 30]",
+    help="Hold the slot so long for the task to start, 1 to 3600.",
 )
 @click.option(
     "--task-id",
@@ -68,7 +72,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
     prefer: tuple[str, ...],
     exclude: tuple[str, ...],
     strategy: str,
-    ttl_s: float | None,
+    ttl_s: float,
     task_id: str | None,
     wait_s: float | None,
 ) -> None:
@@ -114,7 +118,7 @@ def explained(facts: dict[str, Any], *, waited: bool) -> list[str]:
     if facts.get("warming_up"):
         lines.append("The scheduler has just started and may not know all workers yet.")
     if (after_s := facts.get("retry_after_s")) and not waited:
-        lines.append(f"Ask again in {after_s:g} s, or let dtask ask again: --wait 60.")
+        lines.append(f"Ask again in {math.ceil(after_s)} s, or let dtask ask again: --wait 60.")
     return lines
 
 
