@@ -9,11 +9,17 @@ import asyncio
 import time
 from enum import Enum, auto
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 import httptools
+from uvicorn._types import HTTPScope
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from dtask.errors import DtaskError, InvalidRequest
@@ -96,8 +102,58 @@ class _Flow(FlowControl):
         self._waiting = connection.pipeline
 
     def resume_reading(self) -> None:
-        if not self._waiting:
-            super().resume_reading()
+        if self.read_paused and not self._waiting:
+            self.read_paused = False
+            self._transport.resume_reading()
+
+
+class _Cycle(RequestResponseCycle):
+    """One request and its answer, whose head leaves in one write with the body.
+
+    uvicorn writes them one after the other; the second system call, and the second wake-up of the
+    client, cost more than a placement.
+    """
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401 (an ASGI message)
+        """Keep the head, write it with the first part of the body, then the other parts."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started:
+            self.response_started = True
+            self._head = self._render(message)
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self.scope["method"] == "HEAD":
+            body = b""
+        elif self.chunked_encoding:
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if not more:
+                body += b"0\r\n\r\n"
+        self.transport.write(self._head + body)
+        self._head = b""
+        if not more:
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
+
+    def _render(self, start: Any) -> bytes:  # noqa: ANN401 (an ASGI message)
+        """The head of the answer. Our own endpoints write its headers: lower case, well-formed."""
+        parts = [STATUS_LINE[start["status"]]]
+        self.chunked_encoding = True
+        for name, value in (*self.default_headers, *start["headers"]):
+            if name == b"content-length":
+                self.chunked_encoding = False
+            parts += (name, b": ", value, b"\r\n")
+        if self.chunked_encoding:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
 
 
 class Connection(HttpToolsProtocol):
@@ -166,21 +222,67 @@ class Connection(HttpToolsProtocol):
         """The first byte of a request."""
         self._phase = Phase.REST_OF_HEAD
         self._since = self.sweep.now
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        # The rest comes with the head.
+        self.scope = cast(
+            "HTTPScope",
+            {
+                "type": "http",
+                "client": self.client,
+                "server": self.server,
+                "scheme": "http",
+                "root_path": "",
+                "headers": self.headers,
+            },
+        )
 
     def on_headers_complete(self) -> None:
-        """The head is complete: the request is handed to the application."""
+        """The head is complete: the request is handed to the application, or waits for its turn."""
         self._phase = Phase.REST_OF_BODY
         self._since = self.sweep.now
-        super().on_headers_complete()
-        if self.sweep.stopping_since is not None:
-            self.cycle.keep_alive = False
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["http_version"] = version
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before = self.cycle
+        self.cycle = cycle = _Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0"
+            and parser.should_keep_alive()
+            and self.sweep.stopping_since is None,
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def on_message_complete(self) -> None:
         """The body is complete."""
-        super().on_message_complete()
-        self._phase = Phase.NEXT_REQUEST if self.cycle.response_complete else Phase.ANSWER
+        cycle = self.cycle
         self._since = self.sweep.now
+        if cycle.response_complete:
+            self._phase = Phase.NEXT_REQUEST
+            return
+        self._phase = Phase.ANSWER
+        cycle.more_body = False
+        cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """The answer is written. Instead of a timer for the next request, note the time."""

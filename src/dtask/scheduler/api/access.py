@@ -20,6 +20,7 @@ from dtask.wire.ticket import ticket_key
 Headers = Iterable[tuple[bytes, bytes]]
 
 #: Headers that matter here; all others cost one look-up.
+_NOTHING: Final = 0
 _AUTHORIZATION: Final = 1
 _HOST: Final = 2
 _CONTENT_TYPE: Final = 3
@@ -32,6 +33,12 @@ _MATTERS: Final[dict[bytes, int]] = {
     b"origin": _ORIGIN,
     b"forwarded": _FORWARDED,
     b"via": _FORWARDED,
+    # These come with almost every request; naming them saves looking at how they begin.
+    b"user-agent": _NOTHING,
+    b"accept": _NOTHING,
+    b"accept-encoding": _NOTHING,
+    b"connection": _NOTHING,
+    b"content-length": _NOTHING,
 }
 
 
@@ -63,6 +70,8 @@ class Access:
         origin: bytes | None = None
         for name, value in headers:
             kind = _MATTERS.get(name)
+            if kind == _NOTHING:
+                continue
             if kind is None:
                 if name.startswith(b"x-forwarded-"):
                     forwarded = True

@@ -2,14 +2,14 @@
 
 Everything is checked before anything is placed, so that a batch with an error in it has placed
 nothing. Checking and placing go in slices with a look at the loop between them, so that no batch
-holds up a heartbeat. Elements are decoded one by one, which also finds keys named twice.
+holds up a heartbeat.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from msgspec import Raw, Struct
+from msgspec.structs import fields
 
 from dtask.core.placement.events import Ask, AskAll, Placement, Refusal
 from dtask.errors import DtaskError, InvalidRequest
@@ -18,23 +18,20 @@ from dtask.scheduler.api.answers import Send, send_error, send_json
 from dtask.scheduler.api.ask import ask_of
 from dtask.scheduler.api.placement import placed, placed_with_ticket, refused
 from dtask.scheduler.loop import Loop
-from dtask.wire.codec import Body
+from dtask.wire.codec import Body, refuse_duplicates
 from dtask.wire.limits import ALL_OR_NOTHING_TASKS_MAX, BATCH_TASKS_MAX
-from dtask.wire.placement import ScheduleBody
+from dtask.wire.placement import BatchBody, ScheduleBody
 
 #: Tasks between two looks at the loop: about two milliseconds.
 SLICE_TASKS: Final = 200
 
 
-class _Envelope(Struct, forbid_unknown_fields=True):
-    """A BatchBody whose tasks are not decoded yet."""
+_DECODE: Final = Body(BatchBody).decode
 
-    tasks: list[Raw]
-    all_or_nothing: bool = False
-
-
-_DECODE_ENVELOPE: Final = Body(_Envelope).decode
-_DECODE_TASK: Final = Body(ScheduleBody).decode
+#: The fields of a question: name, name as it stands in the body, default.
+_FIELDS: Final = [
+    (field.name, f'"{field.encode_name}"'.encode(), field.default) for field in fields(ScheduleBody)
+]
 
 
 class Batches:
@@ -46,10 +43,12 @@ class Batches:
 
     async def answer(self, raw: bytes, send: Send, trusted: bool) -> None:
         """Place the batch in `raw`. Raises InvalidRequest if anything in it is wrong."""
-        envelope = _DECODE_ENVELOPE(raw)
-        _check_length(len(envelope.tasks), envelope.all_or_nothing)
-        asks = await _asks(envelope.tasks, trusted)
-        if not envelope.all_or_nothing:
+        batch = _DECODE(raw)
+        _check_length(len(batch.tasks), batch.all_or_nothing)
+        if _may_repeat_keys(raw, batch.tasks):
+            refuse_duplicates(raw)
+        asks = await _asks(batch.tasks, trusted)
+        if not batch.all_or_nothing:
             await send_json(send, {"placements": await self._place_each(asks, trusted)})
             return
         answer = self._handle(AskAll(tuple(asks)))
@@ -92,15 +91,26 @@ def _check_length(length: int, all_or_nothing: bool) -> None:
         )
 
 
-async def _asks(raws: Sequence[Raw], trusted: bool) -> list[Ask]:
+def _may_repeat_keys(raw: bytes, tasks: Sequence[ScheduleBody]) -> bool:
+    """Whether a name stands in the body more often than there are tasks that need it.
+
+    So it does when a task names a key twice, and also when one spells out a default or has such a
+    word for a value: then a slower look tells.
+    """
+    return any(
+        (count := raw.count(word)) and count > sum(getattr(task, name) != default for task in tasks)
+        for name, word, default in _FIELDS
+    )
+
+
+async def _asks(bodies: Sequence[ScheduleBody], trusted: bool) -> list[Ask]:
     asks = []
-    for i, raw in enumerate(raws):
+    for i, body in enumerate(bodies):
         if i % SLICE_TASKS == 0 and i:
             await asyncio.sleep(0)
         try:
-            asks.append(ask_of(_DECODE_TASK(bytes(raw)), trusted))
+            asks.append(ask_of(body, trusted))
         except DtaskError as error:
-            field = f"tasks[{i}].{error.facts['field']}".removesuffix(".$")
-            facts = error.facts | {"field": field}
-            raise type(error)(f"tasks[{i}]: {error}", code=error.code, **facts) from None
+            facts = error.facts | {"field": f"tasks[{i}].{error.facts['field']}"}
+            raise type(error)(f"tasks[{i}].{error}", code=error.code, **facts) from None
     return asks
