@@ -1,0 +1,70 @@
+"""Measured figures beside their peer or limit, as a table and as JSON."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct, structs
+
+
+class Figure(Struct, frozen=True, kw_only=True):
+    """One measured value, and what it should be."""
+
+    #: What was measured, under which workload.
+    what: str
+    value: float
+    unit: str
+    #: What it is held against, measured in the same run where that is possible.
+    peer: str = ""
+    peer_value: float | None = None
+    #: What it should at most, or at least, be. None: nothing is promised.
+    limit: float | None = None
+    better: Literal["less", "more"] = "less"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the limit, if there is one, is kept."""
+        if self.limit is None:
+            return True
+        return self.value <= self.limit if self.better == "less" else self.value >= self.limit
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """The figures as lines of text."""
+    header = ("what", "measured", "limit", "peer", "")
+    rows = [header]
+    for figure in figures:
+        sign = "<=" if figure.better == "less" else ">="
+        limit = "" if figure.limit is None else f"{sign} {_number(figure.limit)}"
+        peer = figure.peer
+        if figure.peer_value is not None:
+            peer += f": {_number(figure.peer_value)}"
+        verdict = "" if figure.limit is None else "holds" if figure.holds else "FALLS SHORT"
+        measured = f"{_number(figure.value)} {figure.unit}"
+        rows.append((figure.what, measured, limit, peer, verdict))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def write_json(name: str, figures: Iterable[Figure], folder: Path) -> Path:
+    """Write the figures, with the machine they were measured on, to `folder/name.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    machine = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+    rows = [structs.asdict(figure) | {"holds": figure.holds} for figure in figures]
+    path.write_text(json.dumps({"machine": machine, "figures": rows}, indent=2) + "\n")
+    return path
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 (three digits)
