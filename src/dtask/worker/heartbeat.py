@@ -237,28 +237,28 @@ class Heartbeat:
         return codec.encode(body), mark
 
 
-def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+def checked_tags(tags: Iterable[str], field: str = "tags") -> tuple[str, ...]:
     """`tags` without repetitions. Raises InvalidRequest that names the one that is none."""
     unique = tuple(dict.fromkeys(tags))
     for tag in unique:
-        tags_of.check_tag(tag, "tags")
+        tags_of.check_tag(tag, field)
     if len(unique) > tags_of.TAGS_MAX:
-        raise _wrong("tags", f"{len(unique)} are too many: expected at most {tags_of.TAGS_MAX}.")
+        raise _wrong(field, f"{len(unique)} are too many: expected at most {tags_of.TAGS_MAX}.")
     return unique
 
 
-def checked_max_tasks(max_tasks: int) -> int:
+def checked_max_tasks(max_tasks: int, field: str = "max_tasks") -> int:
     """`max_tasks`, if it is a number of slots that a worker may have. Raises InvalidRequest."""
     if not 1 <= max_tasks <= limits.MAX_TASKS_MAX:
-        raise _wrong("max_tasks", f"expected 1 to {limits.MAX_TASKS_MAX}, got {max_tasks}.")
+        raise _wrong(field, f"expected 1 to {limits.MAX_TASKS_MAX}, got {max_tasks}.")
     return max_tasks
 
 
-def checked_interval_s(interval_s: float) -> float:
+def checked_interval_s(interval_s: float, field: str = "interval_s") -> float:
     """`interval_s`, if it is one that keeps a worker online. Raises InvalidRequest."""
     if not 0 < interval_s <= INTERVAL_S_MAX:
         expected = f"expected more than 0 and at most {INTERVAL_S_MAX:g} seconds"
-        raise _wrong("interval_s", f"{expected}, got {interval_s:g}.")
+        raise _wrong(field, f"{expected}, got {interval_s:g}.")
     return interval_s
 
 

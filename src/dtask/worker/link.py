@@ -121,7 +121,7 @@ class Link:
             reason = f"no answer within {within_s:g} s"
             raise Unavailable(reason, code="unreachable") from None
         except httpx.RequestError as error:
-            raise Unavailable(str(error) or type(error).__name__, code="unreachable") from None
+            raise Unavailable(_reason(error), code="unreachable") from None
         drained = _answer(response.status_code, body).drained
         self.ended.answered(mark)
         if drained != self.drained:
@@ -184,6 +184,15 @@ class Link:
             async with asyncio.timeout_at(sent_at + part * self._interval_s):
                 await self._wanted.wait()
                 await asyncio.sleep(sent_at + GAP_S - now())
+
+
+def _reason(error: BaseException) -> str:
+    """What broke a request, in the system's words where it has some: `Connection refused`."""
+    root = error
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    words = root.strerror if isinstance(root, OSError) else None
+    return words or str(error) or type(error).__name__
 
 
 def _answer(status: int, body: bytes) -> HeartbeatAnswer:

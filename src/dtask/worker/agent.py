@@ -1,0 +1,205 @@
+"""The worker process: heartbeats, a listener that runs tasks by ticket, and an orderly end.
+
+It begins with the port, then the spool is taken and what an earlier life left running is killed,
+and only then the first heartbeat offers slots. It ends, on SIGTERM or Ctrl-C, by draining: it
+takes no more tasks and heartbeats until those it holds have ended or the grace has passed, stops
+the rest, and leaves. A second signal cuts the grace short.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from dtask.addresses import join_host_port
+from dtask.clock import SystemClock
+from dtask.errors import InvalidRequest
+from dtask.wire.placement import check_id
+from dtask.wire.ticket import ticket_key
+from dtask.worker import door
+from dtask.worker.heartbeat import (
+    INTERVAL_S,
+    Heartbeat,
+    checked_interval_s,
+    checked_max_tasks,
+    checked_tags,
+)
+from dtask.worker.listener import Listener
+from dtask.worker.runner import Runner
+
+#: How long a drained worker waits for its tasks. With what stopping them takes it stays below the
+#: 90 s after which systemd loses its patience.
+DRAIN_S: Final = 60.0
+
+#: After its last task a drained worker stays, while clients are connected, this long: they may
+#: want to read how their tasks ended.
+LINGER_S: Final = 2.0
+
+#: Between two looks whether clients are connected.
+_PAUSE_S: Final = 0.05
+
+_log: Final = logging.getLogger("dtask.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One worker's settings, checked. Raises InvalidRequest that names the flag."""
+
+    #: None: the host's name and the listener's port.
+    worker_id: str | None = None
+    #: Where it listens; without a port, on the first free one.
+    host: str = "127.0.0.1"
+    port: int | None = None
+    #: What others are told; None: where the listener is reached from the schedulers.
+    advertise: str | None = None
+    tags: tuple[str, ...] = ()
+    max_tasks: int
+    schedulers: tuple[str, ...]
+    interval_s: float = INTERVAL_S
+    drain_s: float = DRAIN_S
+    token: str
+    #: None: a directory of this user's, by the worker's id.
+    spool: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.worker_id is not None:
+            check_id(self.worker_id, "--id")
+        checked_tags(self.tags, "--tags")
+        checked_max_tasks(self.max_tasks, "--max-tasks")
+        checked_interval_s(self.interval_s, "--interval")
+        if not 0 <= self.drain_s < math.inf:
+            raise InvalidRequest(
+                f"--grace: expected seconds, 0 or more, got {self.drain_s:g}.",
+                code="malformed",
+                field="--grace",
+            )
+        if self.advertise is None:
+            door.reached_host(self.host, self.schedulers)
+
+
+class Agent:
+    """A worker behind the socket `listening`. Use it once: `run` is its whole life."""
+
+    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+        host, port = listening.getsockname()[:2]
+        reached = settings.advertise or join_host_port(
+            door.reached_host(host, settings.schedulers), port
+        )
+        self.worker_id = settings.worker_id or f"{socket.gethostname()}:{port}"
+        self._settings = settings
+        self._socket = listening
+        self._address = reached
+        self._beat = Heartbeat(
+            worker_id=self.worker_id,
+            address=reached,
+            tags=settings.tags,
+            max_tasks=settings.max_tasks,
+            scheduler=settings.schedulers,
+            interval_s=settings.interval_s,
+            token=settings.token,
+        )
+        self._runner = Runner(
+            worker_id=self.worker_id,
+            max_tasks=settings.max_tasks,
+            path=settings.spool,
+            on_held=self._beat.hold,
+            on_ended=self._beat.end,
+        )
+        self._listener = Listener(self._runner, ticket_key(settings.token), SystemClock())
+        #: The first signal, and the second.
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+
+    async def run(self, listening: Callable[[str], None]) -> None:
+        """Work until a signal comes; `listening` is told the address once tasks are taken.
+
+        Raises DtaskError if the spool can't be used or schedulers refuse this worker for good.
+        """
+        with self._signals():
+            try:
+                await self._runner.start()
+                await self._listener.start(self._socket)
+                async with self._beat:
+                    self._say_started()
+                    listening(self._address)
+                    await self._stopping.wait()
+                    await self._drain()
+            finally:
+                await self._runner.stop()
+                await self._listener.stop()
+        _say("worker stopped", worker_id=self.worker_id)
+
+    async def _drain(self) -> None:
+        """Take no more tasks, let those that run end, stop those that take too long."""
+        self._runner.drain()
+        self._beat.drain()
+        if held := self._runner.held():
+            _say("worker draining", tasks=len(held), grace_s=self._settings.drain_s)
+        await self._first(self._runner.idle(), within_s=self._settings.drain_s)
+        if held := self._runner.held():
+            _say("worker stops tasks", tasks=len(held))
+            self._runner.stop_all()
+            await self._runner.idle()
+        await self._first(self._last_reader(), within_s=LINGER_S)
+
+    async def _last_reader(self) -> None:
+        """Wait until no client is connected."""
+        while self._listener.clients:  # noqa: ASYNC110 (uvicorn tells nobody when one leaves)
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _first(self, end: Coroutine[Any, Any, object], *, within_s: float) -> None:
+        """Wait for `end`, `within_s` at most, and no longer than until the second signal."""
+        waits = [asyncio.ensure_future(end), asyncio.ensure_future(self._hurrying.wait())]
+        try:
+            await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _say_started(self) -> None:
+        _say(
+            "worker started",
+            worker_id=self.worker_id,
+            address=self._address,
+            tags=",".join(self._settings.tags),
+            max_tasks=self._settings.max_tasks,
+            schedulers=",".join(self._settings.schedulers),
+        )
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            self._hurrying.set()
+        self._stopping.set()
+
+
+def run(settings: Settings, *, listening: Callable[[str], None]) -> None:
+    """Be the worker process. Raises what `door.listen` and `Agent.run` raise."""
+    with (
+        contextlib.closing(door.listen(settings.host, settings.port)) as socket_,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(Agent(settings, socket_).run(listening))
+
+
+def _say(sentence: str, **facts: object) -> None:
+    _log.info(sentence, extra={"facts": facts})
