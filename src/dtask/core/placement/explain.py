@@ -1,6 +1,7 @@
 """Why no worker can take a task: counts, near misses, and when asking again is worth it."""
 
 import difflib
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -19,6 +20,8 @@ RETRY_MISSING_S: Final = 30.0
 UNKNOWN_MAX: Final = 3
 KNOWN_MAX: Final = 1_000
 ALIKE_MAX: Final = 32
+#: A tag that is only the start of another is like it from so many characters on.
+START_CHARS_MIN: Final = 2
 
 
 def explain(fleet: Fleet, ask: Ask, *, warm_in_s: float, index: int | None = None) -> Refusal:
@@ -73,26 +76,32 @@ def _split(rest: int, reason: int) -> tuple[int, int]:
 def _near_misses(fleet: Fleet, ask: Ask) -> dict[str, list[str]]:
     """Known tags that look like one that is asked for and that no worker carries."""
     unknown = (
-        alternative if isinstance(alternative, str) else alternative.name
+        alternative
         for requirement in ask.requirements
         if not requirement.negated
         for alternative in requirement.alternatives
         if not fleet.tags.knows(alternative)
     )
     found = {}
-    for name in islice(unknown, UNKNOWN_MAX):
-        if alike := _alike(fleet, name):
+    for alternative in islice(unknown, UNKNOWN_MAX):
+        if isinstance(alternative, str):
+            name, known = alternative, iter(fleet.tags)
+        else:
+            name, known = alternative.name, iter(fleet.tags.versioned())
+        if alike := _alike(known, name):
             found[name] = alike
     return found
 
 
-def _alike(fleet: Fleet, name: str) -> list[str]:
-    """Up to three known tags like `name`: the same but for case and punctuation, or a typo away."""
+def _alike(known: Iterator[str], name: str) -> list[str]:
+    """Up to three of `known` like `name`: the same but for case and punctuation, or a typo away."""
     plain = _plain(name)
     same: list[str] = []
     close: list[str] = []
-    for tag in islice(fleet.tags, KNOWN_MAX):
-        if (bare := _plain(tag)) == plain or bare.startswith(plain) or plain.startswith(bare):
+    for tag in islice(known, KNOWN_MAX):
+        bare = _plain(tag)
+        shorter, longer = sorted((bare, plain), key=len)
+        if shorter == longer or (len(shorter) >= START_CHARS_MIN and longer.startswith(shorter)):
             same.append(tag)
         elif abs(len(bare) - len(plain)) <= 2 and len(close) < ALIKE_MAX:  # noqa: PLR2004 (two typos)
             close.append(tag)

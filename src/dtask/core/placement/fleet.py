@@ -64,6 +64,7 @@ class Worker:
         "load",
         "max_tasks",
         "metrics",
+        "named",
         "offline_at",
         "order",
         "reported",
@@ -105,11 +106,12 @@ class Worker:
         self.reported: int | None = None
         #: What the last heartbeat named and nothing ended since; None if it did not name.
         self.listed: set[Named] | None = None
-        #: Names without a fence among the `ended` of the last heartbeat.
+        #: Names without a fence in the last heartbeat, among `tasks` and among `ended`.
+        self.named: frozenset[str] = frozenset()
         self.ended: frozenset[str] = frozenset()
         #: All live leases on it.
         self.leases: dict[str, Lease] = {}
-        #: Leases that a report by count can't know of yet, oldest grant first; only by count.
+        #: Leases that a report by count can't know of yet; None unless it reports so.
         self.fresh: dict[str, Lease] | None = None
         #: Slots taken by what the last report tells, beyond the counted leases.
         self.base = 0

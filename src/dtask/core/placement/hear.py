@@ -52,14 +52,9 @@ def hear(fleet: Fleet, leases: Leases, beat: Heartbeat, at: float, now: float) -
             return Heard(worker.drained)  # late is not new
         else:
             change = None if worker.status == "online" else "back"
-    _describe(fleet, worker, beat, beat_tags)
+    _describe(fleet, worker, beat, beat_tags, change)
     fleet.refresh(worker, at, now)
     _report(leases, worker, beat, at)
-    if change:
-        fleet.tell(worker, change)
-    if beat.drained and change == "joined":
-        worker.drained = True  # the operator's word outlives the scheduler that heard it
-        fleet.mark(worker)
     if beat.leaving:
         leave(fleet, leases, worker, at)
         fleet.tell(worker, "left")
@@ -89,11 +84,13 @@ def _succeed(leases: Leases, worker: Worker, beat: Heartbeat) -> None:
     """Another life takes over: it holds nothing of what the old one was known to hold."""
     if worker.incarnation is not None:
         worker.superseded = (*worker.superseded, worker.incarnation)[-SUPERSEDED_MAX:]
-    for lease in [lease for lease in worker.leases.values() if lease.confirmed]:
-        leases.end(lease)
+    for lease in list(worker.leases.values()):
+        if lease.confirmed:
+            leases.end(lease)
+        lease.old_name = lease.old_end = False
     worker.incarnation = beat.incarnation
     worker.seq = None
-    worker.ended = frozenset()
+    worker.named = worker.ended = frozenset()
     if worker.listed is not None:
         worker.listed = set()
 
@@ -134,15 +131,23 @@ def _checked_tags(listed: tuple[str, ...]) -> tuple[str, ...]:
     return listed if len(set(listed)) == len(listed) else tuple(dict.fromkeys(listed))
 
 
-def _describe(fleet: Fleet, worker: Worker, beat: Heartbeat, beat_tags: tuple[str, ...]) -> None:
+def _describe(
+    fleet: Fleet, worker: Worker, beat: Heartbeat, beat_tags: tuple[str, ...], change: Change | None
+) -> None:
     """What the worker is, from its own words."""
     if beat_tags is not worker.tags and beat_tags != worker.tags:
         fleet.retag(worker, beat_tags)
     worker.address = beat.address
     worker.max_tasks = beat.max_tasks
-    worker.seq = beat.seq
+    if beat.seq is not None and beat.incarnation is not None:
+        # Without an incarnation the numbers of one life can't be told from those of the next.
+        worker.seq = beat.seq
     worker.metrics = beat.metrics
-    if beat.draining != worker.draining or beat.trusted != worker.trusted:
+    if change:
+        fleet.tell(worker, change)
+    if change == "joined":
+        worker.drained = beat.drained  # the operator's word outlives the scheduler that heard it
+    if change or beat.draining != worker.draining or beat.trusted != worker.trusted:
         worker.draining = beat.draining
         worker.trusted = beat.trusted
         fleet.mark(worker)
@@ -170,6 +175,7 @@ def _choose_account(leases: Leases, worker: Worker, beat: Heartbeat, at: float) 
     if by_name == (worker.listed is not None) and by_count == (worker.fresh is not None):
         return
     worker.listed = set() if by_name else None
+    worker.named = frozenset()
     worker.fresh = dict(worker.leases) if by_count else None
     worker.counted = len(worker.leases)
     worker.base = 0
@@ -188,8 +194,9 @@ def _end_named(leases: Leases, worker: Worker, ended: tuple[Named, ...]) -> None
             if lease is not None and lease.fence == fence:
                 leases.strike(lease)
         elif lease is not None and not lease.old_end:
-            if lease.old_name:
-                lease.old_name = False  # that was the end of the old run
+            if lease.old_name:  # that was the end of the old run, and may be repeated
+                lease.old_name = False
+                lease.old_end = True
             else:
                 leases.strike(lease)
     worker.ended = frozenset(task_id for task_id, fence in ended if fence is None)
@@ -221,6 +228,7 @@ def _match_named(leases: Leases, worker: Worker, beat: Heartbeat) -> None:
     for lease in over:
         leases.strike(lease)
     worker.listed = listed
+    worker.named = frozenset(task_id for task_id, fence in listed if fence is None)
     worker.base = len(listed) - matched + unnamed
 
 
@@ -228,10 +236,7 @@ def _absorb(worker: Worker, at: float) -> None:
     """Leases old enough are in the count by now."""
     fresh = worker.fresh
     assert fresh is not None
-    while fresh:
-        lease = next(iter(fresh.values()))
-        if at - lease.granted_at < FRESH_S:
-            break
+    for lease in [lease for lease in fresh.values() if at - lease.granted_at >= FRESH_S]:
         del fresh[lease.task_id]
         lease.counted = False
         worker.counted -= 1

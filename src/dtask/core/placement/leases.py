@@ -63,7 +63,7 @@ class Lease:
         self.counted = True
         #: The worker named this task without a fence, as held or as ended, before the grant: as
         #: long as it goes on doing so, the name is the old run's.
-        self.old_name = worker.listed is not None and (task_id, None) in worker.listed
+        self.old_name = task_id in worker.named
         self.old_end = task_id in worker.ended
 
 
@@ -126,7 +126,7 @@ class Leases:
                 listed.discard((lease.task_id, None))
 
     def restore(self, lease: Lease) -> None:
-        """Undo `end` within the same step."""
+        """Undo `end`, within the same step."""
         lease.live = True
         self.by_task[lease.task_id] = lease.worker.leases[lease.task_id] = lease
         if lease.counted:
@@ -136,6 +136,11 @@ class Leases:
         lease.worker.base -= _names_now(lease)
         self._fleet.settle(lease.worker)
         self._await_end(lease)
+
+    def unrenew(self, lease: Lease, expires_at: float) -> None:
+        """Undo `renew`, within the same step."""
+        lease.expires_at = expires_at
+        self._await_end(lease)  # what waited for it before may be gone with an `end` in between
 
     def release(self, task_id: str, fence: int | None) -> Lease:
         """End the lease of `task_id`, with this fence if one is given. Raises NotFound.
@@ -185,7 +190,9 @@ class Leases:
 
     def check(self, at: float) -> None:
         """Assert that leases, workers and heap agree, and that occupancy is what it is by rule."""
-        awaited = {id(lease): end for end, _, lease in self._ends}
+        awaited: dict[int, float] = {}
+        for end, _, lease in self._ends:
+            awaited[id(lease)] = min(end, awaited.get(id(lease), end))
         on_workers = 0
         for worker in self._fleet.workers.values():
             on_workers += len(worker.leases)

@@ -11,6 +11,7 @@ from dtask.core.placement.events import Ask, Refusal
 from dtask.core.placement.explain import explain
 from dtask.core.placement.fleet import Fleet, Worker
 from dtask.core.placement.leases import Lease, Leases, life_of
+from dtask.errors import Busy
 
 
 def place(fleet: Fleet, leases: Leases, ask: Ask, at: float) -> Lease | None:
@@ -35,31 +36,43 @@ def place(fleet: Fleet, leases: Leases, ask: Ask, at: float) -> Lease | None:
 def place_all(
     fleet: Fleet, leases: Leases, asks: tuple[Ask, ...], at: float, *, warm_in_s: float
 ) -> list[Lease] | Refusal:
-    """Leases for all of `asks`; or, with nothing changed, why the first misfit is refused."""
+    """Leases for all of `asks`; or, with nothing changed, why the first misfit is refused.
+
+    Raises Busy, with nothing changed, if the table of leases is full.
+    """
     last_slot = fleet.last_slot
     done: list[tuple[Lease | None, Lease | None, float]] = []
-    refusal = None
-    for index, ask in enumerate(asks):
-        before = leases.by_task.get(ask.task_id)
-        expires_at = before.expires_at if before is not None else 0.0
-        lease = place(fleet, leases, ask, at)
-        done.append((lease, before, expires_at))
-        if lease is None:
-            # Explained as things stand here: the tasks before this one have taken their slots.
-            refusal = explain(fleet, ask, warm_in_s=warm_in_s, index=index)
-            break
-    if refusal is None:
-        return [lease for lease, _, _ in done if lease is not None]
+    try:
+        for index, ask in enumerate(asks):
+            before = leases.by_task.get(ask.task_id)
+            expires_at = before.expires_at if before is not None else 0.0
+            lease = place(fleet, leases, ask, at)
+            done.append((lease, before, expires_at))
+            if lease is None:
+                # Explained as things stand here: those before this one have taken their slots.
+                refusal = explain(fleet, ask, warm_in_s=warm_in_s, index=index)
+                break
+        else:
+            return [lease for lease, _, _ in done if lease is not None]
+    except Busy:
+        _undo(leases, done)
+        fleet.last_slot = last_slot
+        raise
+    _undo(leases, done)
+    fleet.last_slot = last_slot
+    return refusal
+
+
+def _undo(leases: Leases, done: list[tuple[Lease | None, Lease | None, float]]) -> None:
+    """Take back placements: (the answer's lease, the one before it, when that one expired)."""
     for after, before, expires_at in reversed(done):
         if after is not before:
             if after is not None:
                 leases.end(after)
             if before is not None:
                 leases.restore(before)
-        if before is not None:
-            before.expires_at = expires_at
-    fleet.last_slot = last_slot
-    return refusal
+        elif before is not None:
+            leases.unrenew(before, expires_at)
 
 
 def choose(fleet: Fleet, ask: Ask) -> Worker | None:

@@ -229,6 +229,10 @@ class TagIndex:
             return alternative in self._slots
         return alternative.name in self._versions
 
+    def versioned(self) -> Iterable[str]:
+        """The names that stand before a version in any tag."""
+        return self._versions
+
     def check(self, tags_by_slot: dict[int, tuple[str, ...]]) -> None:
         """Assert that the index equals one built from scratch."""
         fresh = TagIndex()

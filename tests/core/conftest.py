@@ -1,0 +1,13 @@
+from collections.abc import Iterator
+
+import pytest
+
+from core.env import Env
+
+
+@pytest.fixture
+def env() -> Iterator[Env]:
+    """A cluster past its warm-up, whose every effect the test must take."""
+    env = Env()
+    yield env
+    env.quiet()

@@ -1,0 +1,99 @@
+import pytest
+
+from core.env import Env
+from dtask.errors import Denied
+
+
+def test_an_untrusted_heartbeat_never_takes_over_a_trusted_id(env: Env) -> None:
+    env.worker("w1", trusted=True, incarnation="i1")
+    before = env.view()
+    for changes in ({}, {"incarnation": "i2"}, {"address": "other:1"}):
+        with pytest.raises(Denied) as refused:
+            env.beat("w1", trusted=False, **changes)
+        assert refused.value.code == "untrusted"
+    assert env.view() == before
+    env.advance(20)
+    env.take("w1", "suspect", "offline")
+    with pytest.raises(Denied):
+        env.beat("w1", trusted=False, incarnation="i2")
+
+
+def test_the_token_makes_a_known_worker_trusted(env: Env) -> None:
+    env.worker("w1")
+    env.refuse(trusted=True)
+    env.beat("w1", trusted=True)
+    assert env.view().trusted
+    env.place(trusted=True)
+
+
+def test_a_worker_may_change_its_way_of_reporting(env: Env) -> None:
+    env.worker("w1", slots=9, current_tasks=0)
+    env.place("t")
+    env.advance(3)
+    env.beat("w1", current_tasks=1)
+    assert env.occupancy() == 1
+    env.beat("w1", tasks=(("t", None),), current_tasks=1)
+    assert env.occupancy() == 1
+    env.beat("w1", tasks=None, current_tasks=2)
+    assert env.occupancy() == 2, "granted long ago, so the count holds it"
+    env.beat("w1", tasks=None, current_tasks=None)
+    assert env.occupancy() == 1, "by lease"
+    env.keep(31, "w1")
+    assert env.view().leases == 0, "nobody names it any more, so it is open and expires"
+
+
+def test_an_end_told_before_the_grant_and_repeated_after_it_is_the_old_one(
+    env: Env,
+) -> None:
+    env.worker("w1", tasks=())
+    env.beat("w1", ended=(("t", None),))
+    env.place("t")
+    env.beat("w1", ended=(("t", None),))
+    assert env.view().leases == 1
+    env.beat("w1")
+    env.beat("w1", ended=(("t", None),))
+    assert env.view().leases == 0
+
+
+def test_by_count_ended_and_release_free_only_what_the_count_does_not_hold(
+    env: Env,
+) -> None:
+    env.worker("w1", slots=4, current_tasks=0)
+    env.place("t1")
+    env.place("t2")
+    env.beat("w1", ended=(("t1", None),))
+    assert env.occupancy() == 1
+    env.advance(3)
+    env.beat("w1", current_tasks=1)
+    env.release("t2")
+    assert env.occupancy() == 1, "it is in the count until the worker counts anew"
+
+
+def test_by_name_a_task_named_with_and_without_its_fence_is_one_task(env: Env) -> None:
+    env.worker("w1", tasks=())
+    fence = env.place("t").fence
+    env.beat("w1", tasks=(("t", fence), ("t", None)))
+    assert env.occupancy() == 1
+
+
+def test_a_name_that_outlives_a_release_never_confirms_the_next_fence(env: Env) -> None:
+    """The client has its result and releases; it asks for the same task again at once, while a
+    heartbeat that still names the first run is on its way."""
+    env.worker("w1", slots=4, tasks=())
+    env.place("t")
+    env.beat("w1", tasks=(("t", None),))
+    env.release("t")
+    env.place("t")
+    env.beat("w1", tasks=(("t", None),))
+    env.beat("w1", tasks=())
+    assert env.view().leases == 1, "only the first run has ended"
+
+
+def test_what_the_old_life_said_of_a_name_does_not_bind_the_new_one(env: Env) -> None:
+    env.worker("w1", incarnation="i1", tasks=(("t", None),))
+    env.place("t")
+    env.beat("w1", incarnation="i2", tasks=(("t", None),))  # a new run: the old died with i1
+    env.take("w1", "renewed")
+    assert env.occupancy() == 1
+    env.beat("w1", tasks=())
+    assert env.view().leases == 0
