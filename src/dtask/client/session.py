@@ -30,6 +30,8 @@ LIMITS: Final = httpx.Limits(
     max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S
 )
 
+PORT_MAX: Final = 65_535
+
 #: httpx's errors that are raised before a byte of the request was sent.
 _NOT_SENT: Final = (
     httpx.ConnectError,
@@ -73,9 +75,12 @@ class Session:
             headers["authorization"] = f"Bearer {token}"
         if call.request.ticket is not None:
             headers["authorization"] = f"Ticket {call.request.ticket}"
+        url = httpx.URL(call.url + call.request.target)
+        if not url.host or (url.port or 0) > PORT_MAX:  # else the socket raises what it likes
+            raise httpx.InvalidURL("this is not an address")
         return httpx.Request(
             call.request.method,
-            call.url + call.request.target,
+            url,
             headers=headers,
             content=call.request.body,
             extensions={
