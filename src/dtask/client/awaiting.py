@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -12,7 +12,8 @@ from dtask.client import calls, runs, session
 from dtask.client.acts import Act, Call, Flow, Freed, Pause, Reply
 from dtask.client.calls import Question, Wishes
 from dtask.client.results import Outcome, Placement, Worker
-from dtask.client.session import Session, Token
+from dtask.client.session import Session
+from dtask.credentials import find_token
 from dtask.errors import DtaskError
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class AsyncClient:
         self,
         scheduler: str | Iterable[str] | None = None,
         *,
-        token: str | Token | None = Token.FIND,
+        token: str | Callable[[], str] | None = find_token,
         timeout_s: float = session.TIMEOUT_S,
     ) -> None:
         self._session = Session(scheduler, token, timeout_s)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -12,7 +12,8 @@ from dtask.client import calls, runs, session
 from dtask.client.acts import Act, Call, Flow, Freed, Pause, Reply
 from dtask.client.calls import Question, Wishes
 from dtask.client.results import Outcome, Placement, Worker
-from dtask.client.session import Session, Token
+from dtask.client.session import Session
+from dtask.credentials import find_token
 from dtask.errors import DtaskError
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ class Client:
     """A scheduler's client. Many threads may share one. Close it, or use `with`.
 
     `scheduler`: its URL, or several, as a list or joined by commas; by default DTASK_SCHEDULER, or
-    http://127.0.0.1:8080. `token`: by default what `dtask.credentials` finds with the first call;
+    http://127.0.0.1:8080. `token`: the token, or how to find it, which is done with the first call;
     None sends none. `timeout_s`: how long a scheduler may take to answer one try of a call.
     All errors are those of `dtask.errors`.
     """
@@ -31,7 +32,7 @@ class Client:
         self,
         scheduler: str | Iterable[str] | None = None,
         *,
-        token: str | Token | None = Token.FIND,
+        token: str | Callable[[], str] | None = find_token,
         timeout_s: float = session.TIMEOUT_S,
     ) -> None:
         self._session = Session(scheduler, token, timeout_s)

@@ -5,16 +5,15 @@ redirect, reads no proxy or netrc out of the environment and makes no log lines.
 is what a `Call` says, and the token goes nowhere but to the schedulers named by the user.
 """
 
-import enum
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import httpx
 
 import dtask
-from dtask import addresses, credentials
+from dtask import addresses
 from dtask.client.acts import Call, Lost, Unreached
 from dtask.client.flows import Flows
 
@@ -42,20 +41,13 @@ _NOT_SENT: Final = (
 )
 
 
-class Token(enum.Enum):
-    """Where the token comes from when none is given."""
-
-    #: Looked for when the first call is made, see `dtask.credentials`.
-    FIND = "find"
-
-
 class Session:
     """The settings of one client, and its flows."""
 
     def __init__(
         self,
         scheduler: str | Iterable[str] | None,
-        token: str | Token | None,
+        token: str | Callable[[], str] | None,
         timeout_s: float,
     ) -> None:
         self._token = token
@@ -94,9 +86,10 @@ class Session:
         )
 
     def _found_token(self) -> str | None:
-        if self._token is Token.FIND:
-            self._token = credentials.find_token()
-        return self._token
+        token = self._token  # once: another thread may find it meanwhile
+        if callable(token):
+            token = self._token = token()
+        return token
 
 
 def failure(call: Call, error: Exception) -> Unreached | Lost:
