@@ -26,7 +26,7 @@ from dtask.wire.placement import BatchBody, ScheduleBody
 SLICE_TASKS: Final = 200
 
 
-_DECODE: Final = Body(BatchBody).decode
+_DECODE: Final = Body(BatchBody, shallow=True).decode
 
 #: The fields of a question: name, name as it stands in the body, default.
 _FIELDS: Final = [
