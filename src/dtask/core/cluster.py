@@ -172,6 +172,7 @@ class Cluster:
         warm_in_s = self.warm_in_s()
         leases = placing.place_all(self._fleet, self._leases, event.asks, at, warm_in_s=warm_in_s)
         if isinstance(leases, Refusal):
+            self._due = min(self._due, self._leases.next_due())  # the undone left their ends
             return leases
         for lease in leases:
             self._due = min(self._due, lease.expires_at)
