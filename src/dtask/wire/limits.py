@@ -23,6 +23,8 @@ EXCLUDED_MAX: Final = 1_000
 NAMED_TASKS_MAX: Final = 10_000
 #: Entries of a heartbeat's metrics.
 METRICS_MAX: Final = 64
+#: Characters of a metric's name, and of one that is a word.
+METRIC_CHARS_MAX: Final = 128
 #: Fences stay below 2^53, where every JSON reader still counts exactly.
 FENCE_MAX: Final = 2**53 - 1
 

@@ -1,6 +1,6 @@
 """The bodies of placement: heartbeat, schedule, workers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -8,13 +8,55 @@ from dtask.core.placement import tags
 from dtask.errors import InvalidRequest
 from dtask.wire import limits
 
+#: What `str.isprintable` means and what a tag and a requirement are, as JSON Schema says it. For
+#: readers of the schema alone: decoding would pay for a regular expression on every string.
+_PRINTABLE: Final = r"[\p{L}\p{M}\p{N}\p{P}\p{S} ]"
+_IN_TAG: Final = r"(?![|!<>, ])" + _PRINTABLE
+_TAG: Final = rf"(?:{_IN_TAG}){{1,{tags.TAG_CHARS_MAX}}}"
+_ALTERNATIVE: Final = rf"{_TAG}(?:[<>]=?[0-9]+(?:\.[0-9]+)*)?"
+
+
+def _pattern(regex: str) -> dict[str, str]:
+    return {"pattern": f"^{regex}$"}
+
+
 Id = Annotated[
     str,
-    Meta(min_length=1, max_length=limits.ID_CHARS_MAX, description="1 to 128 printable characters"),
+    Meta(
+        min_length=1,
+        max_length=limits.ID_CHARS_MAX,
+        description="1 to 128 printable characters",
+        extra_json_schema=_pattern(_PRINTABLE + "+"),
+    ),
 ]
 Fence = Annotated[int, Meta(ge=0, le=limits.FENCE_MAX)]
-Tag = Annotated[str, Meta(min_length=1, max_length=tags.TAG_CHARS_MAX)]
-RequirementText = Annotated[str, Meta(min_length=1, max_length=tags.REQUIREMENT_CHARS_MAX)]
+Address = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=limits.ADDRESS_CHARS_MAX,
+        extra_json_schema=_pattern(_PRINTABLE + "+"),
+    ),
+]
+Tag = Annotated[
+    str,
+    Meta(min_length=1, max_length=tags.TAG_CHARS_MAX, extra_json_schema=_pattern(_TAG)),
+]
+RequirementText = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=tags.REQUIREMENT_CHARS_MAX,
+        extra_json_schema=_pattern(rf"!?{_ALTERNATIVE}(?:\|{_ALTERNATIVE})*"),
+    ),
+]
+#: A name or a word of a heartbeat's metrics.
+MetricText = Annotated[
+    str, Meta(max_length=limits.METRIC_CHARS_MAX, extra_json_schema=_pattern(_PRINTABLE + "*"))
+]
+_EXACT: Final = Meta(ge=-limits.FENCE_MAX, le=limits.FENCE_MAX)
+#: A number of a heartbeat's metrics, one that every JSON reader can read.
+MetricNumber = Annotated[float, _EXACT] | Annotated[int, _EXACT]
 
 
 class HeldTask(Struct, frozen=True, gc=False):
@@ -31,7 +73,7 @@ class HeartbeatBody(Struct, frozen=True, gc=False):
     """`POST /api/v1/heartbeat`: "I live, this is my load". Unknown fields are ignored."""
 
     worker_id: Id
-    address: Annotated[str, Meta(min_length=1, max_length=limits.ADDRESS_CHARS_MAX)]
+    address: Address
     resource_tags: Annotated[tuple[Tag, ...], Meta(max_length=tags.TAGS_MAX)] | None
     max_tasks: Annotated[int, Meta(ge=1, le=limits.MAX_TASKS_MAX)]
     current_tasks: Annotated[int, Meta(ge=0, le=10 * limits.MAX_TASKS_MAX)] | None = None
@@ -52,7 +94,10 @@ class HeartbeatBody(Struct, frozen=True, gc=False):
     #: What the last answer said of an operator's drain, so that it outlives the scheduler.
     drained: bool = False
     metrics: (
-        Annotated[dict[Tag, float | int | str | bool | None], Meta(max_length=limits.METRICS_MAX)]
+        Annotated[
+            dict[MetricText, MetricNumber | MetricText | bool | None],
+            Meta(max_length=limits.METRICS_MAX),
+        ]
         | None
     ) = None
 
@@ -85,7 +130,9 @@ class ScheduleBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 class BatchBody(Struct, frozen=True, forbid_unknown_fields=True):
     """`POST /api/v1/schedule` for many tasks at once."""
 
-    tasks: Annotated[tuple[ScheduleBody, ...], Meta(max_length=limits.BATCH_TASKS_MAX)]
+    tasks: Annotated[
+        tuple[ScheduleBody, ...], Meta(min_length=1, max_length=limits.BATCH_TASKS_MAX)
+    ]
     all_or_nothing: bool = False
 
 

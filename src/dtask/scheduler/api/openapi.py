@@ -21,6 +21,7 @@ from dtask.wire.placement import (
     Id,
     PlacementAnswer,
     ReleaseAnswer,
+    RequirementText,
     ScheduleBody,
     WorkerRow,
 )
@@ -170,7 +171,7 @@ def _release() -> Json:
 
 
 def _workers() -> Json:
-    tag = {"type": "array", "items": {"type": "string", "minLength": 1}}
+    tag = {"type": "array", "items": msgspec.json.schema(RequirementText)}
     status = {"type": "array", "items": {"enum": ["online", "suspect", "offline"]}}
     limit = {"type": "integer", "minimum": 1, "maximum": limits.WORKERS_LIMIT_MAX}
     return _operation(
