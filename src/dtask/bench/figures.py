@@ -4,7 +4,6 @@ import json
 import os
 import platform
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -52,18 +51,15 @@ def table(figures: Iterable[Figure]) -> str:
     )
 
 
-def write_json(name: str, figures: Iterable[Figure], folder: Path) -> Path:
-    """Write the figures, with the machine they were measured on, to `folder/name.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
+def to_json(figures: Iterable[Figure]) -> str:
+    """The figures, with the machine they were measured on."""
     machine = {
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpus": os.cpu_count(),
     }
     rows = [structs.asdict(figure) | {"holds": figure.holds} for figure in figures]
-    path.write_text(json.dumps({"machine": machine, "figures": rows}, indent=2) + "\n")
-    return path
+    return json.dumps({"machine": machine, "figures": rows}, indent=2)
 
 
 def _number(value: float) -> str:

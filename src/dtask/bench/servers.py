@@ -19,6 +19,7 @@ class Server:
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and modules)
             [sys.executable, *arguments],
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a line for each worker that joins
             env=os.environ | environment,
             text=True,
         )

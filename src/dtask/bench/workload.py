@@ -70,14 +70,16 @@ def batches(name: str, size: int, running: Callable[[], bool]) -> Script:
     for number in count():
         if not running():
             break
-        tasks = [
-            {"task_id": f"{name}-{number:06d}-{i}", "required_tags": TAGS, "ttl_s": 1}
-            for i in range(size)
-        ]
-        raw = orjson.dumps({"tasks": tasks})
-        status, body = yield request("POST", "/api/v1/schedule", raw)
+        raw = batch(f"{name}-{number:06d}", size, ttl_s=1)
+        status, body = yield raw
         assert status == OK, body
         assert b'"error"' not in body, body
+
+
+def batch(name: str, size: int, *, ttl_s: float) -> bytes:
+    """One request for many placements."""
+    tasks = [{"task_id": f"{name}-{i}", "required_tags": TAGS, "ttl_s": ttl_s} for i in range(size)]
+    return request("POST", "/api/v1/schedule", orjson.dumps({"tasks": tasks}))
 
 
 def _ask(path: str, task_id: str) -> bytes:
