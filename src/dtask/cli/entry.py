@@ -5,6 +5,7 @@
 """
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -25,8 +26,9 @@ def run(command: click.Command, name: str) -> NoReturn:
             # A terminal that can't show a letter gets a question mark instead of no answer.
             stream.reconfigure(errors="replace")
     invocation = Invocation()
+    colour = False if os.environ.get("NO_COLOR") else None  # None: if it is a terminal
     try:
-        code = command.main(prog_name=name, standalone_mode=False, obj=invocation)
+        code = command.main(prog_name=name, standalone_mode=False, obj=invocation, color=colour)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()

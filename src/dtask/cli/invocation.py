@@ -28,6 +28,8 @@ class Invocation:
     #: None: found as `dtask.credentials` says.
     token_file: str | None = None
     mode: Mode = "text"
+    #: A token was found here, so one that is refused is the wrong one.
+    has_token: bool = False
 
     @property
     def url(self) -> str:
@@ -39,7 +41,9 @@ class Invocation:
         from dtask.client import Client  # noqa: PLC0415 (httpx: 100 ms that --help need not pay)
         from dtask.credentials import find_token  # noqa: PLC0415 (same)
 
-        return Client(self.scheduler, token=find_token(self.token_file))
+        token = find_token(self.token_file)
+        self.has_token = True
+        return Client(self.scheduler, token=token)
 
     def print_json(self, value: Any) -> None:  # noqa: ANN401 (whatever has a JSON form)
         """Print `value` as one JSON document."""
@@ -52,10 +56,12 @@ class Invocation:
         if self.mode == "json":
             self.print_json(error.body())
             return
-        click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
+        click.echo(f"Error: {error}", err=True)
         if error.code == "unreachable":
             port = urlsplit(self.url).port or 80
             click.echo(f"To start one here: dtask-scheduler --port {port}", err=True)
+        if error.code == "wrong_token" and self.has_token:
+            click.echo("To show another token: --token-file FILE, or DTASK_TOKEN_FILE.", err=True)
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:

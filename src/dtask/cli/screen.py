@@ -1,15 +1,13 @@
-"""The fleet on standard output: once, or again and again in place.
-
-This module imports rich, so commands import it when they have something to show.
-"""
+"""The fleet on standard output: once, or again and again in place."""
 
 import contextlib
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+import click
 
 from dtask.cli import fleet
 from dtask.client import Worker
@@ -18,18 +16,13 @@ from dtask.errors import Unavailable
 #: Seconds between two looks. Workers heartbeat every three.
 WATCH_S: Final = 1.0
 
-#: Lines of the window that rows can't have: summary, head, rest, cursor.
-OTHER_LINES: Final = 4
-
-#: Cells of a line that no window bounds.
-WIDE: Final = 10_000
+#: Lines of the window that rows can't have: a message, head, rest, summary, cursor.
+OTHER_LINES: Final = 5
 
 
 def show(workers: Sequence[Worker]) -> None:
     """Print the fleet once."""
-    console = _console()
-    console.print(_table(console, workers))
-    console.print(fleet.summary(workers))
+    click.echo("\n".join([*_table(workers, time.time()), fleet.summary(workers)]))
 
 
 def watch(look: Callable[[], Sequence[Worker]], *, nobody: str) -> None:
@@ -38,52 +31,47 @@ def watch(look: Callable[[], Sequence[Worker]], *, nobody: str) -> None:
     `nobody` stands for an empty fleet. Raises what the first `look` raises; a scheduler that does
     not answer later is asked again.
     """
-    console = _console()
-    screens = _screens(console, look, nobody)
+    from rich.console import Console  # noqa: PLC0415 (70 ms that showing once need not pay)
+    from rich.live import Live  # noqa: PLC0415 (same)
+    from rich.text import Text  # noqa: PLC0415 (same)
+
+    looks = _looks(look, nobody)
     with contextlib.suppress(KeyboardInterrupt):
-        if not console.is_terminal:
-            for screen in screens:
-                console.print(screen)
-        with Live(console=console, auto_refresh=False) as live:
-            for screen in screens:
-                live.update(screen, refresh=True)
+        if not sys.stdout.isatty():
+            for text in looks:
+                click.echo(text)
+        with Live(
+            console=Console(highlight=False), auto_refresh=False, redirect_stdout=False
+        ) as live:
+            for text in looks:
+                live.update(Text.from_ansi(text, overflow="ignore", no_wrap=True), refresh=True)
 
 
-def _screens(
-    console: Console, look: Callable[[], Sequence[Worker]], nobody: str
-) -> Iterator[RenderableType]:
-    found = look()
+def _looks(look: Callable[[], Sequence[Worker]], nobody: str) -> Iterator[str]:
+    found, seen_at = look(), time.time()
     trouble = ""
     while True:
-        rows = console.height - OTHER_LINES if console.is_terminal else len(found)
-        parts: list[RenderableType] = [trouble] if trouble else []
-        if found:
-            parts += [fleet.summary(found), _table(console, found[: max(1, rows)])]
-        else:
-            parts.append(nobody)
-        if (rest := len(found) - max(1, rows)) > 0:
-            parts.append(f"and {rest:,} more: a higher window has room for them")
-        yield Group(*parts)
+        rows = len(found)
+        if sys.stdout.isatty():
+            rows = min(rows, max(1, shutil.get_terminal_size().lines - OTHER_LINES))
+        lines = [trouble] if trouble else []
+        lines += [*_table(found[:rows], seen_at), fleet.summary(found)] if found else [nobody]
+        if rows < len(found):
+            lines.insert(-1, f"and {len(found) - rows:,} more, for a higher window")
+        yield "\n".join(lines)
         time.sleep(WATCH_S)
         try:
-            found = look()
+            found, seen_at = look(), time.time()
             trouble = ""
-        except Unavailable as error:
-            trouble = f"{error} Asking again; last seen:"
+        except Unavailable:
+            seen = time.strftime("%H:%M:%S", time.localtime(seen_at))
+            trouble = click.style(f"The scheduler does not answer. Seen at {seen}:", fg="yellow")
 
 
-def _table(console: Console, workers: Sequence[Worker]) -> RenderableType:
+def _table(workers: Sequence[Worker], now: float) -> list[str]:
     return fleet.table(
         workers,
-        now=time.time(),
-        width=console.width if console.is_terminal else None,
-        ascii_only=console.options.ascii_only,
+        now=now,
+        width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
+        ascii_only=not sys.stdout.encoding.lower().startswith("utf"),
     )
-
-
-def _console() -> Console:
-    """Standard output: as wide as the window, or as wide as it takes if there is none."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    return console

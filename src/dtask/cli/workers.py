@@ -34,7 +34,7 @@ def command(
     nobody = _nobody(invocation.url, filtered=bool(tag or status))
     with invocation.client() as client:
         if watch:
-            from dtask.cli import screen  # noqa: PLC0415 (rich: 40 ms that --json need not pay)
+            from dtask.cli import screen  # noqa: PLC0415 (--help need not wait for it)
 
             screen.watch(lambda: client.workers(tag=tag, status=status), nobody=nobody)
             return
