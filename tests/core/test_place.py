@@ -63,6 +63,26 @@ def test_all_or_nothing_refused_leaves_the_order_in_which_a_count_absorbs(env: E
     assert env.occupancy() == 2, "old is in the count, young is not"
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_confirmed_lease_that_is_put_back_awaits_no_end(
+    env: Env, monkeypatch: pytest.MonkeyPatch, *, full: bool
+) -> None:
+    env.worker("w1", tasks=())
+    env.worker("w2", tasks=())
+    fence = env.place("held", ttl_s=5).fence
+    env.beat("w1", tasks=(("held", fence),))
+    env.keep(40, "w1", "w2")
+    asks = [an_ask("held", excluded=("w1",)), an_ask("held"), an_ask("new")]
+    if full:
+        monkeypatch.setattr(leases, "LEASES_MAX", 1)
+        with pytest.raises(Busy):
+            env.ask_all(*asks)
+    else:
+        assert isinstance(env.ask_all(*asks, an_ask("misfit", "tpu")), Refusal)
+    env.keep(10, "w1", "w2")
+    assert (env.view("w1").leases, env.view("w2").leases) == (1, 0)
+
+
 def test_all_or_nothing_changes_nothing_when_the_table_of_leases_is_full(
     env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,7 @@ class Leases:
     def __init__(self, fleet: Fleet, now: float) -> None:
         self.by_task: dict[str, Lease] = {}
         self._fleet = fleet
-        self._fence = int(now) * FENCES_PER_S
+        self._fence = int(now * FENCES_PER_S)
         #: (core time, fence, lease). An entry may stand for a lease that has ended, was renewed
         #: or confirmed since: that shows when it comes up.
         self._ends: list[tuple[float, int, Lease]] = []
@@ -135,12 +135,14 @@ class Leases:
                 lease.worker.fresh[lease.task_id] = lease
         lease.worker.base -= _names_now(lease)
         self._fleet.settle(lease.worker)
-        self._await_end(lease)
+        if not lease.confirmed:
+            self._await_end(lease)  # its entry in the heap may have gone with it
 
     def unrenew(self, lease: Lease, expires_at: float) -> None:
         """Undo `renew`, within the same step."""
         lease.expires_at = expires_at
-        self._await_end(lease)  # what waited for it before may be gone with an `end` in between
+        if not lease.confirmed:
+            self._await_end(lease)
 
     def release(self, task_id: str, fence: int | None) -> Lease:
         """End the lease of `task_id`, with this fence if one is given. Raises NotFound.
