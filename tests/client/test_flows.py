@@ -131,6 +131,7 @@ def test_place_waits_for_a_scheduler_that_warms_up_and_stays_with_it() -> None:
     warming = refusal("warming_up", 503, retry_after_s=2.0, warming_up=True)
     flow = play.flows.place(ASKED, deadline=play.now + 10)
     play.run(flow, (SCHEDULE, warming), (SCHEDULE, placed()))
+    assert play.pauses[0].seconds < 0.1
 
 
 def test_place_waits_for_a_scheduler_that_is_restarted() -> None:

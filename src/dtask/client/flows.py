@@ -11,9 +11,10 @@ refusal is an answer and never a reason to ask another one, and neither is `warm
 scheduler knows its workers a few seconds later, and all clients come back to the same one.
 
 **Waiting.** `place` with a deadline asks again after `retry_after_s`, lengthened by up to half,
-so that many who wait do not come back together, and no one earlier than is worth it. Only when
-workers are full a slot may come free at any moment: then the first pauses are short, and a slot
-that this client frees itself ends the pause of one who waits.
+so that many who wait do not come back together, and no one earlier than is worth it. But where a
+slot may come free at any moment, because workers are full or the scheduler still hears of them,
+the first pauses are short, and a slot that this client frees itself ends the pause of one who
+waits.
 """
 
 import uuid
@@ -207,6 +208,7 @@ class Flows:
         hint_s = refusal.facts.get("retry_after_s")
         pause_s = float(hint_s) if isinstance(hint_s, int | float) and hint_s > 0 else PAUSE_S
         reasons = refusal.facts.get("reasons")
-        if isinstance(reasons, dict) and (reasons.get("full") or reasons.get("excluded")):
+        full = isinstance(reasons, dict) and (reasons.get("full") or reasons.get("excluded"))
+        if full or refusal.code == "warming_up":
             pause_s = min(pause_s, FULL_PAUSE_S * 2.0 ** min(pauses, 16))
         return pause_s * self.random.uniform(1.0, 1.5)
