@@ -121,7 +121,7 @@ def beat(
         "max_tasks": 4,
         "current_tasks": 0,
     } | fields
-    return httpx.post(f"{url}/api/v1/heartbeat", json=body, headers=bearer(token))
+    return httpx.post(f"{url}/api/v1/heartbeat", json=body, headers=bearer(token), verify=False)
 
 
 def bearer(token: str | None) -> dict[str, str]:

@@ -334,7 +334,10 @@ def test_a_filter_that_makes_no_sense_is_refused(
 
 
 def test_a_listing_longer_than_a_slice_is_complete() -> None:
-    with servers.running_scheduler() as running, httpx.Client(base_url=running.url) as http:
+    with (
+        servers.running_scheduler() as running,
+        httpx.Client(base_url=running.url, verify=False) as http,
+    ):
         ids = [f"w{i:04}" for i in range(1201)]
         for worker_id in ids:
             body = {"worker_id": worker_id, "address": "a", "resource_tags": [], "max_tasks": 1}
@@ -398,7 +401,7 @@ def test_health_and_readiness(http: httpx.Client) -> None:
 def test_a_scheduler_that_warms_up_says_so() -> None:
     with (
         servers.running_scheduler(warm_up_s=60.0) as running,
-        httpx.Client(base_url=running.url) as http,
+        httpx.Client(base_url=running.url, verify=False) as http,
     ):
         ready = http.get("/readyz")
         assert_error(ready, 503, "warming_up")

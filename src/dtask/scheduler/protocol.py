@@ -37,6 +37,10 @@ LINGER_S: Final = 0.3
 LOOKS: Final = 8
 
 
+class _HeadTooLarge(Exception):
+    """Raised through the parser, which stops at it."""
+
+
 class Phase(Enum):
     """What a connection is waiting for."""
 
@@ -174,7 +178,7 @@ class Connection(HttpToolsProtocol):
         #: When the phase began, and since when the client has not read what was written.
         self._since = self.sweep.now
         self._unread_since: float | None = None
-        #: Bytes of a head that is not complete yet.
+        #: Bytes received since the last one that was not part of a head.
         self._head_bytes = 0
 
     def look(self, now: float) -> None:
@@ -209,8 +213,9 @@ class Connection(HttpToolsProtocol):
             # one: what else came with it is lost to the parser.
             self.cycle.keep_alive = False
             return
-        except httptools.HttpParserError:
-            self._refuse(_NOT_HTTP)
+        except httptools.HttpParserError as error:
+            too_large = isinstance(error.__context__, _HeadTooLarge)
+            self._refuse(_HEAD_TOO_LARGE if too_large else _NOT_HTTP)
             return
         if self._phase is Phase.REST_OF_HEAD:
             if size > HEAD_BYTES_MAX:
@@ -240,6 +245,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: the request is handed to the application, or waits for its turn."""
+        if self._head_bytes > HEAD_BYTES_MAX and self._head_length() > HEAD_BYTES_MAX:
+            raise _HeadTooLarge
         self._phase = Phase.REST_OF_BODY
         self._since = self.sweep.now
         parser, scope = self.parser, self.scope
@@ -301,6 +308,10 @@ class Connection(HttpToolsProtocol):
         """The scheduler stops: the answer under way is the last one. The sweep does the rest."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
+
+    def _head_length(self) -> int:
+        """Bytes of the head. What has been received may hold the body, and other requests, too."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _refuse(self, error: DtaskError) -> None:
         """Answer what is not a request, unless an answer to one before it is under way."""
