@@ -140,13 +140,23 @@ class LocalFleet:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(Path(dtask.__file__).parent.parent)},
+            env=_environment(),
             start_new_session=True,
             limit=LINE_BYTES_MAX,
         )
         service = Service(name, process, asyncio.get_running_loop().create_future())
         service.ended = asyncio.create_task(service.follow(self._say))
         return service
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, less settings that are meant for services started by hand."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DTASK_") or name.startswith("DTASK_TOKEN")
+    }
+    return kept | {"PYTHONPATH": str(Path(dtask.__file__).parent.parent)}
 
 
 async def _end(services: list[Service], *, within_s: float) -> None:

@@ -1,0 +1,136 @@
+"""`make demo`: a fleet on this machine, tasks placed on it and run, from start to clean stop.
+
+`python -m dtask.cli.demo` keeps its state in a temporary directory and leaves nothing behind.
+"""
+
+import asyncio
+import os
+import shlex
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from dtask.cli import entry, fleet, place
+from dtask.cli.local import LocalFleet
+from dtask.client import AsyncClient, Outcome
+from dtask.errors import NoWorker
+
+#: The workers by name, with their tags.
+WORKERS: Final = {
+    "gpu-1": "gpu,cuda-12.4",
+    "gpu-2": "gpu,cuda-11.8",
+    "cpu-1": "cpu,zone=eu",
+    "cpu-2": "cpu,zone=us",
+}
+SLOTS: Final = 4
+
+#: Kinds of tasks, each with what its worker must have, and how many of each are run.
+KINDS: Final = {"any": "", "gpu": "gpu|tpu", "cuda 12": "gpu,cuda>=12.0", "not gpu": "!gpu"}
+EACH: Final = 8
+
+#: What a task does.
+TASK: Final = ["sh", "-c", "sleep 0.3; echo done"]
+
+#: Longest wait for a free slot.
+WAIT_S: Final = 60.0
+
+
+@click.command("demo")
+def command() -> None:
+    """Start a scheduler and four workers, place tasks and run them, stop all."""
+    for name in [name for name in os.environ if name.startswith("DTASK_")]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory(prefix="dtask-demo-") as state_home:
+        os.environ["XDG_STATE_HOME"] = state_home
+        asyncio.run(_demo())
+
+
+async def _demo() -> None:
+    local = LocalFleet(lambda _name, _line: None)
+    try:
+        started_at = time.monotonic()
+        url = await local.start_scheduler("--port", "0", "--warm-up", "0")
+        slots = ["--max-tasks", str(SLOTS)]
+        await local.start_workers(
+            url, {name: ["--tags", tags, *slots] for name, tags in WORKERS.items()}
+        )
+        await local.joined(url)
+        _head(f"A scheduler at {url} and four workers ({time.monotonic() - started_at:.1f} s)")
+        async with AsyncClient(url) as client:
+            await _show_fleet(client)
+            await _show_placements(client)
+            await _show_runs(client)
+    finally:
+        await local.stop()
+    click.echo("\nAll stopped; nothing is left running.")
+
+
+async def _show_fleet(client: AsyncClient) -> None:
+    workers = await client.workers()
+    lines = fleet.table(workers, now=time.time(), width=None, ascii_only=False)
+    click.echo("\n".join([*lines, fleet.summary(workers)]))
+
+
+async def _show_placements(client: AsyncClient) -> None:
+    """Ask for slots as `dtask place` does: two are granted, one is refused."""
+    _head("Which worker should run this?")
+    for requirement in ("gpu", "cuda>=12.0", "gpuu"):
+        click.echo(f"$ dtask place --tags {shlex.quote(requirement)}")
+        try:
+            placement = await client.place(required_tags=requirement)
+        except NoWorker as refusal:
+            click.echo("\n".join(place.explained(refusal.facts, waited=False)))
+        else:
+            click.echo(f"{placement.worker_id} at {placement.address}, fence {placement.fence}")
+            await client.release(placement)
+
+
+async def _show_runs(client: AsyncClient) -> None:
+    """Run tasks of all kinds at once, each where it was placed, and show who ran how many."""
+    _head(f"{EACH * len(KINDS)} tasks, each run on the worker it was placed on")
+    click.echo(f"run_on({TASK}, required_tags=...)")
+    started_at = time.monotonic()
+    wanted = [(kind, tags) for kind, tags in KINDS.items() for _ in range(EACH)]
+    outcomes = await asyncio.gather(
+        *(client.run_on(TASK, required_tags=tags, timeout=WAIT_S) for _, tags in wanted)
+    )
+    took_s = time.monotonic() - started_at
+    spread = Counter(
+        (outcome.worker_id, kind) for outcome, (kind, _) in zip(outcomes, wanted, strict=True)
+    )
+    click.echo(_spread(spread))
+    click.echo(f"{len(outcomes)} tasks on {len(WORKERS) * SLOTS} slots in {took_s:.1f} s.")
+    _check(outcomes, spread)
+
+
+def _spread(spread: Counter[tuple[str, str]]) -> str:
+    """Workers down, kinds of tasks across, and how many each worker ran."""
+    lines = [click.style(f"{'':8}{''.join(f'{kind:>9}' for kind in KINDS)}{'all':>9}", dim=True)]
+    for worker in WORKERS:
+        counts = [spread[worker, kind] for kind in KINDS]
+        total = sum(counts)
+        cells = "".join(f"{count or '':>9}" for count in [*counts, total])
+        lines.append(f"{worker:8}{cells}  {click.style('█' * total, fg='green')}")
+    return "\n".join(lines)
+
+
+def _check(outcomes: Sequence[Outcome], spread: Counter[tuple[str, str]]) -> None:
+    """Raise ClickException unless every task succeeded on a worker that it may run on."""
+    if failed := [outcome for outcome in outcomes if not outcome.ok]:
+        raise click.ClickException(f"{len(failed)} tasks failed, such as {failed[0]}.")
+    allowed = {"any": set(WORKERS), "gpu": {"gpu-1", "gpu-2"}, "cuda 12": {"gpu-1"}}
+    allowed["not gpu"] = {"cpu-1", "cpu-2"}
+    if wrong := [pair for pair in spread if pair[0] not in allowed[pair[1]]]:
+        raise click.ClickException(f"Tasks ran where they must not: {wrong}.")
+
+
+def _head(text: str) -> None:
+    click.echo(f"\n{click.style(text, bold=True)}")
+
+
+if __name__ == "__main__":
+    entry.run(command, "demo")
