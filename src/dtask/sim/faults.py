@@ -51,12 +51,18 @@ class Faults:
 
     def _again(self, act: Callable[[], None], every_s: float) -> None:
         def happen() -> None:
+            act()
+            self._again(act, every_s)
+
+        self._in(self._rng.expovariate(1 / every_s), happen)
+
+    def _in(self, delay_s: float, act: Callable[[], None]) -> None:
+        def happen() -> None:
             if not self._stopped:
                 self._site.counts["faults"] += 1
                 act()
-                self._again(act, every_s)
 
-        self._site.timeline.after(self._rng.expovariate(1 / every_s), happen)
+        self._site.timeline.after(delay_s, happen)
 
     def _some_process(self) -> Process | None:
         processes = self._fleet.processes
@@ -101,13 +107,15 @@ class Faults:
         self._site.scheduler.receive((Drain(worker_id, drained),), lambda _: None)
 
     def _crash(self) -> None:
+        """The scheduler dies, and now and then soon again; another one may be on another clock."""
         scheduler = self._site.scheduler
-        scheduler.crash()
         rng = self._rng
+        scheduler.crash()
+        down_s = rng.choice((0.05, rng.uniform(*DOWN_S)))
         shift_s = rng.uniform(*SHIFT_S) if rng.random() < 0.5 else 0.0  # noqa: PLR2004 (a standby)
-        self._site.timeline.after(
-            rng.choice((0.05, rng.uniform(*DOWN_S))), lambda: scheduler.start_unless_up(shift_s)
-        )
+        self._site.timeline.after(down_s, lambda: scheduler.start_unless_up(shift_s))
+        if rng.random() < 0.3:  # noqa: PLR2004 (a crash loop)
+            self._in(down_s + rng.uniform(0.0, 2.0), self._crash)
 
     def _stall(self) -> None:
         self._site.scheduler.stall(self._rng.uniform(*STALL_S))

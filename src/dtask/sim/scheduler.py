@@ -17,7 +17,7 @@ from dtask.sim.words import line
 ADDRESS: Final = "scheduler"
 
 #: As in production, but that workers are forgotten soon enough to be seen.
-SETTINGS: Final = Settings(health=Health(forget_after_s=45.0))
+SETTINGS: Final = Settings(health=Health(forget_after_s=15.0))
 
 MakeCluster = Callable[[float, Settings], Cluster]
 Note = Callable[[str], None]

@@ -44,7 +44,7 @@ class Outcome(Struct, frozen=True):
     counts: dict[str, int]
     #: What did not hold; None if everything did.
     failure: str | None
-    #: The last lines of the trace.
+    #: The last lines of the trace of a run that failed.
     tail: tuple[str, ...]
 
 
@@ -69,7 +69,7 @@ def simulate(
         lines=world.trace.lines,
         counts=dict(sorted(world.site.counts.items())),
         failure=failure,
-        tail=world.trace.tail,
+        tail=world.trace.tail if failure else (),
     )
 
 
