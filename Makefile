@@ -1,0 +1,36 @@
+# demo, test, check, bench: each installs what it needs into .venv first, in pinned versions.
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Stamps: what is installed in .venv is as new as these files.
+RUNTIME := .venv/installed-runtime
+DEV := .venv/installed-dev
+
+.PHONY: demo test check bench
+
+demo: $(RUNTIME)
+	@$(BIN)/python -m dtask.cli.demo
+
+test: check
+	$(BIN)/python -m pytest $(if $(CI),--color=no --durations=10)
+
+check: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(RUNTIME)
+	$(BIN)/python bench/run_all.py
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(RUNTIME)
+
+$(BIN)/python:
+	.ci/venv
