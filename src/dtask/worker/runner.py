@@ -208,6 +208,8 @@ class Runner:
         run = self._runs.get((task_id, fence))
         if run is None or run.ended.is_set():
             return True
+        if wait_s <= 0:
+            return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await run.ended.wait()

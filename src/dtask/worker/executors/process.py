@@ -167,9 +167,12 @@ class ProcessExecutor:
             group.create()
             # A child forked before this moment is found by its mark.
             group.add(pid)
+        except ProcessLookupError:
+            pass  # it has ended already; its group, if it has one, is the same to us
         except OSError as error:
-            _log.warning("No control group for process %d (%s).", pid, error.strerror)
+            _log.warning("Control groups don't work here (%s): doing without.", error.strerror)
             group.remove()
+            self._group = None
             return None
         return group
 
@@ -224,9 +227,12 @@ class ProcessExecutor:
                 nearby.extend(strays.below(orphan))
         else:
             nearby = strays.everyone()
-        # Whose the orphans of an only child are is clear, whatever they did to hide.
-        if len(self._children) > 1 or not self._adopts:
-            roots = {child.process.pid: child.process.start_time}
+        start_time = child.process.start_time
+        if child.group is None and self._adopts and len(self._children) == 1:
+            # Whose the orphans of an only child are is clear, whatever they did to hide.
+            nearby = [process for process in nearby if process.start_time >= start_time]
+        else:
+            roots = {child.process.pid: start_time}
             nearby = strays.belonging(nearby, (child.mark,), roots)
         found = {process.pid: process for process in nearby}
         for pid in child.group.pids() if child.group is not None else ():

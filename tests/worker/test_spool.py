@@ -1,0 +1,131 @@
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dtask.errors import Conflict, Unavailable
+from dtask.worker import strays
+from dtask.worker.spool import Folder, Record, Spool, boot_id, spool_path
+from worker.processes import duration, eventually, sleepers
+
+
+def opened(path: Path, log_bytes_max: int = 20) -> Spool:
+    spool = Spool(path, log_bytes_max)
+    spool.open()
+    return spool
+
+
+def folder_with(spool: Spool, stdout: bytes) -> Folder:
+    folder = spool.folder("m")
+    folder.create(Record("t", 1, boot_id()))
+    with folder.logs() as (out, _):
+        os.write(out, stdout)
+    return folder
+
+
+def leave(spool: Spool, mark: str, **facts: object) -> None:
+    """A directory of an attempt as an agent that was killed leaves it."""
+    folder = spool.folder(mark)
+    folder.create(
+        msgspec.convert({"task_id": "t", "fence": 1, "boot_id": boot_id(), **facts}, Record)
+    )
+
+
+def test_a_second_agent_with_the_same_spool_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    with pytest.raises(Conflict, match=rf"process {os.getpid()}.*{tmp_path}") as refused:
+        Spool(tmp_path).open()
+    assert refused.value.code == "held"
+    first.close()
+    first.close()
+    opened(tmp_path).close()
+
+
+def test_a_spool_that_cannot_be_written_is_refused_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(Unavailable, match="file/spool") as refused:
+        Spool(tmp_path / "file" / "spool").open()
+    assert refused.value.code == "spool_unusable"
+
+
+@pytest.mark.parametrize("worker_id", ["gpu-1", "a/b", "..", ".", "ü" * 128, "w" * 128, "a b%"])
+def test_every_worker_id_has_a_directory_of_its_own(
+    worker_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    path = spool_path(worker_id)
+    assert path.parent == tmp_path / "dtask" / "worker"
+    opened(path).close()
+    assert path.is_dir()
+
+
+def test_a_log_is_read_from_an_offset_in_pieces(tmp_path: Path) -> None:
+    folder = folder_with(opened(tmp_path), b"\x00\xffabc")
+    assert folder.log_bytes("stdout") == 5
+    assert folder.read("stdout", 0, 2) == b"\x00\xff"
+    assert folder.read("stdout", 2, 100) == b"abc"
+    assert folder.read("stdout", 5, 100) == folder.read("stdout", 999, 100) == b""
+    assert folder.read("stderr", 0, 100) == b""
+
+
+def test_a_stream_is_cut_at_half_the_cap_while_the_other_keeps_its_half(tmp_path: Path) -> None:
+    folder = folder_with(opened(tmp_path, log_bytes_max=20), b"0123456789overflow")
+    assert folder.read("stdout", 0, 100) == b"0123456789"
+    assert not folder.truncated
+    folder.cut()
+    assert folder.truncated
+    assert (folder.path / "stdout").stat().st_size == 10
+    with folder.logs() as (out, err):
+        os.write(out, b"lost")
+        os.write(err, b"kept")
+    folder.cut()
+    assert folder.read("stdout", 0, 100) == b"0123456789"
+    assert folder.read("stderr", 0, 100) == b"kept"
+
+
+def test_the_working_directory_is_removed_at_once_only_if_it_is_empty(tmp_path: Path) -> None:
+    folder = folder_with(opened(tmp_path), b"")
+    (folder.work / "file").touch()
+    assert not folder.remove_work()
+    (folder.work / "file").unlink()
+    assert folder.remove_work()
+    assert folder.remove_work()
+    folder.remove()
+    assert not folder.path.exists()
+
+
+def test_leftovers_are_killed_by_mark_and_their_directories_removed(tmp_path: Path) -> None:
+    spool, seconds = opened(tmp_path), duration()
+    leave(spool, "leftover")
+    environment = {**os.environ, "DTASK_ATTEMPT": "leftover"}
+    line = f"(setsid sleep {seconds} &)"
+    subprocess.run(["sh", "-c", line], env=environment, check=True)
+    eventually(lambda: bool(sleepers(seconds)))
+    spool.clear()
+    assert sleepers(seconds) == []
+    assert list((tmp_path / "attempts").iterdir()) == []
+
+
+def test_a_leftover_is_known_by_pid_start_time_and_boot_together(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as child:
+        seen = strays.look(child.pid)
+        assert seen is not None
+        leave(spool, "other-boot", pid=seen.pid, start_time=seen.start_time, boot_id="before")
+        leave(spool, "other-time", pid=seen.pid, start_time=seen.start_time - 1)
+        spool.clear()
+        assert child.poll() is None
+        leave(spool, "the-one", pid=seen.pid, start_time=seen.start_time)
+        spool.clear()
+        assert child.wait(20) == -9
+
+
+def test_a_torn_or_missing_record_is_no_obstacle(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.folder("empty").path.mkdir()
+    folder_with(spool, b"")
+    (spool.folder("m").path / "record.json").write_bytes(b'{"task_id":')
+    spool.clear()
+    assert list((tmp_path / "attempts").iterdir()) == []
