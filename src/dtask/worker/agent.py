@@ -39,12 +39,10 @@ from dtask.worker.runner import Runner
 #: 90 s after which systemd loses its patience.
 DRAIN_S: Final = 60.0
 
-#: After its last task a drained worker stays, while clients are connected, this long: they may
-#: want to read how their tasks ended.
+#: After its last task a drained worker stays a little, as long as clients are connected and at
+#: most this long: they may want to read how their tasks ended.
 LINGER_S: Final = 2.0
-
-#: Between two looks whether clients are connected.
-_PAUSE_S: Final = 0.05
+QUIET_S: Final = 0.2
 
 _log: Final = logging.getLogger("dtask.worker")
 
@@ -143,17 +141,19 @@ class Agent:
         self._beat.drain()
         if held := self._runner.held():
             _say("worker draining", tasks=len(held), grace_s=self._settings.drain_s)
-        await self._first(self._runner.idle(), within_s=self._settings.drain_s)
-        if held := self._runner.held():
-            _say("worker stops tasks", tasks=len(held))
+            await self._first(self._runner.idle(), within_s=self._settings.drain_s)
+        if left := self._runner.held():
+            _say("worker stops tasks", tasks=len(left))
             self._runner.stop_all()
             await self._runner.idle()
-        await self._first(self._last_reader(), within_s=LINGER_S)
+        if held or self._listener.clients:
+            await self._first(self._last_reader(), within_s=LINGER_S)
 
     async def _last_reader(self) -> None:
-        """Wait until no client is connected."""
+        """Wait until no client is connected; one may come back over a new connection."""
+        await asyncio.sleep(QUIET_S)
         while self._listener.clients:  # noqa: ASYNC110 (uvicorn tells nobody when one leaves)
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(QUIET_S)
 
     async def _first(self, end: Coroutine[Any, Any, object], *, within_s: float) -> None:
         """Wait for `end`, `within_s` at most, and no longer than until the second signal."""

@@ -27,8 +27,11 @@ GAP_S: Final = 0.2
 #: never lengthened: that would bring `suspect` nearer.
 JITTER: Final = 0.1
 
-#: An answer is waited for this part of an interval; the next heartbeat then comes in time.
+#: An answer is waited for this part of an interval, so that the next heartbeat comes in time, but
+#: no less and no more than so many seconds.
 TIMEOUT: Final = 0.6
+TIMEOUT_S_MIN: Final = 1.0
+TIMEOUT_S_MAX: Final = 2.0
 
 #: First bound of the pause after a failure, doubled with each one up to the interval.
 BACKOFF_S: Final = 0.5
@@ -70,6 +73,7 @@ class Link:
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"
         self._interval_s = interval_s
+        self._timeout_s = min(max(TIMEOUT * interval_s, TIMEOUT_S_MIN), TIMEOUT_S_MAX)
         self._compose = compose
         #: Shared by all links of a worker: any of them has been answered. Then `_known`: this one.
         self._answered = answered
@@ -92,7 +96,7 @@ class Link:
             sent_at = now()
             self._wanted.clear()
             try:
-                await self._send(within_s=TIMEOUT * self._interval_s)
+                await self._send(within_s=self._timeout_s)
             except DtaskError as error:
                 self._note_failure(error, now())
                 await asyncio.sleep(sent_at + self._backoff_s() - now())
