@@ -89,6 +89,11 @@ class Sweep:
         limit_s = self._limits.get(phase)
         return limit_s is not None and now - since > limit_s
 
+    def is_stop_over(self, now: float) -> bool:
+        """Whether the scheduler has been stopping for so long that nobody is waited for."""
+        since = self.stopping_since
+        return since is not None and now - since > self._patience.stop_s
+
     def is_unread(self, since: float, now: float) -> bool:
         """Whether a client has not read its answer for too long."""
         return now - since > self._patience.unread_s
@@ -183,7 +188,9 @@ class Connection(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """Close the connection if its client is too slow."""
-        if self.flow.write_paused:
+        if self.sweep.is_stop_over(now):
+            self.transport.abort()
+        elif self.flow.write_paused:
             if self._unread_since is None:
                 self._unread_since = now
             elif self.sweep.is_unread(self._unread_since, now):

@@ -64,13 +64,18 @@ class SchedulerServer:
                 proxy_headers=False,  # they would let a client choose its address
                 server_header=False,
                 backlog=BACKLOG,
-                timeout_graceful_shutdown=settings.patience.stop_s,
+                # The sweep ends what does not end by itself; this only bounds the sweep.
+                timeout_graceful_shutdown=settings.patience.stop_s + 1,
             ),
             self._sweep,
         )
 
-    async def serve(self) -> None:
-        """Serve until `stop`, SIGTERM or SIGINT; then finish what is under way."""
+    async def serve(self, *, started: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`, SIGTERM or SIGINT; then finish what is under way.
+
+        `started` is called when signals are heeded and connections are taken.
+        """
+        self._server.on_started = started
         helpers = [
             asyncio.create_task(self._loop.run()),
             asyncio.create_task(self._sweep.run(self._server.server_state)),
@@ -92,10 +97,13 @@ def run(settings: Settings, *, listening: Callable[[str], None]) -> None:
     """Be the scheduler process; `listening` is told the URL. Raises what SchedulerServer raises."""
     server = SchedulerServer(settings)
     _spare_the_collector()
-    listening(server.url)
-    log.say("scheduler started", url=server.url)
+
+    def started() -> None:
+        listening(server.url)
+        log.say("scheduler started", url=server.url)
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve())
+        runner.run(server.serve(started=started))
     log.say("scheduler stopped")
 
 
@@ -142,6 +150,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._sweep = sweep
         self._stop_asked = asyncio.Event()
+        self.on_started: Callable[[], None] = lambda: None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections."""
+        await super().startup(sockets)
+        self.on_started()
 
     def stop(self) -> None:
         """Ask it to end."""
