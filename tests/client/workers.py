@@ -1,5 +1,6 @@
 """Real workers for tests: `dtask-worker` as a process."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def worker_process(
         address = line.removeprefix("listening on ").strip()
         yield WorkerProcess(worker_id=worker_id, address=address, process=process)
     finally:
+        process.send_signal(signal.SIGCONT)  # a test may have stopped it
         process.terminate()
         try:
             process.wait(PATIENCE_S)

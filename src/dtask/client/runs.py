@@ -183,7 +183,7 @@ class Run:
         request = calls.start(self._placement, task)
         for earlier in range(STARTS):
             try:
-                return _started(self._placement, (yield self._call(request)))
+                return _started(self._placement, (yield self._call(request, read_s=ANSWER_S)))
             except Lost:
                 pass
             except (Elsewhere, Unreached) as proof:
@@ -227,7 +227,9 @@ class Run:
         """The task as its worker sees it; None if who answers there does not know it."""
         request = calls.look(self._placement, wait_s=wait_s)
         try:
-            return (yield from self._insist(request, self._held, wait_s=wait_s))
+            return (
+                yield from self._insist(request, self._held, wait_s=wait_s, patience_s=PATIENCE_S)
+            )
         except NotFound:
             return None
 
@@ -236,7 +238,7 @@ class Run:
             return b""
         request = calls.log(self._placement, stream, limit=limit)
         try:
-            return (yield from self._insist(request, calls.read_bytes))
+            return (yield from self._insist(request, calls.read_bytes, patience_s=PATIENCE_S))
         except DtaskError as error:
             raise self._unknown(f"it ended, but its {stream} can't be read: {error}") from None
 
@@ -246,7 +248,7 @@ class Run:
         read: Callable[[Reply], T],
         *,
         wait_s: float = 0.0,
-        patience_s: float = PATIENCE_S,
+        patience_s: float,
     ) -> Flow[T]:
         """Ask a worker that may hold the task until it answers. Raises Unavailable if it won't."""
         give_up_at: float | None = None
@@ -278,7 +280,7 @@ class Run:
         except (Busy, Internal) as error:
             raise Lost(str(error), code="unreachable") from None
 
-    def _call(self, request: Request, *, read_s: float = ANSWER_S) -> Call:
+    def _call(self, request: Request, *, read_s: float) -> Call:
         return Call(url=self._url, request=request, connect_s=CONNECT_S, read_s=read_s)
 
     def _unknown(self, what: str) -> Unavailable:
