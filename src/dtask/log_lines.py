@@ -6,11 +6,11 @@ carries as `extra={"facts": {..}}` stand behind its sentence, in JSON beside it.
 """
 
 import logging
-import sys
+import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
 from typing import IO, Any, Final, Literal
 
@@ -21,27 +21,24 @@ LogFormat = Literal["text", "json"]
 #: Lines that wait to be written; further ones are dropped.
 LINES_MAX: Final = 10_000
 
+#: Seconds that the end of the process waits for its last lines to be written.
+END_S: Final = 0.5
+
 
 @contextmanager
 def logging_to(stream: IO[str], log_format: LogFormat) -> Iterator[None]:
-    """Write this process's log to `stream` for as long as the context lasts."""
-    writer = logging.StreamHandler(stream)
-    writer.setFormatter(JsonLines() if log_format == "json" else TextLines())
-    door = _Door(Queue(LINES_MAX))
-    listener = QueueListener(door.queue, writer)
+    """Write this process's log to the file of `stream` for as long as the context lasts."""
+    door = _Door(stream.fileno(), JsonLines() if log_format == "json" else TextLines())
     root = logging.getLogger()
     before = root.level
     root.addHandler(door)
     root.setLevel(logging.INFO)
-    listener.start()
     try:
         yield
     finally:
         root.removeHandler(door)
         root.setLevel(before)
-        listener.stop()
-        if door.dropped:
-            print(f"{door.dropped} lines of the log were dropped", file=sys.stderr)  # noqa: T201 (the log is closed)
+        door.end()
 
 
 class TextLines(logging.Formatter):
@@ -70,25 +67,47 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-class _Door(QueueHandler):
-    """Hands records over to the thread that writes them."""
+class _Door(logging.Handler):
+    """Hands records over to the thread that writes them.
 
-    queue: Queue[logging.LogRecord]
+    It writes past `sys.stderr` and is never waited for without end: when nobody reads the other
+    end of a pipe, it stands in a system call for ever, and must hold no lock that the end of the
+    process needs.
+    """
 
-    def __init__(self, waiting: Queue[logging.LogRecord]) -> None:
-        super().__init__(waiting)
-        self.dropped = 0
+    def __init__(self, file: int, lines: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(lines)
+        self._file = file
+        self._dropped = 0
+        self._waiting: Queue[logging.LogRecord | None] = Queue(LINES_MAX)
+        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Nothing: reader and writer are one process, and the writer formats."""
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         """Never waits."""
         try:
-            self.queue.put_nowait(record)
+            self._waiting.put_nowait(record)
         except Full:
-            self.dropped += 1
+            self._dropped += 1
+
+    def end(self) -> None:
+        """Let what waits be written, if that is soon done."""
+        with suppress(Full):
+            self._waiting.put(None, timeout=END_S)
+            self._writer.join(END_S)
+
+    def _write(self) -> None:
+        with suppress(OSError):  # whoever read it is gone
+            while (record := self._waiting.get()) is not None:
+                self._write_line(self.format(record))
+            if self._dropped:
+                self._write_line(f"{self._dropped} lines of the log were dropped")
+
+    def _write_line(self, line: str) -> None:
+        rest = memoryview(f"{line}\n".encode(errors="backslashreplace"))
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
