@@ -16,11 +16,13 @@ class Server:
     """A child process that listens on `url`."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        #: For programs that speak to this server.
+        self.environment = os.environ | environment
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and modules)
             [sys.executable, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a line for each worker that joins
-            env=os.environ | environment,
+            env=self.environment,
             text=True,
         )
         assert self._process.stdout is not None

@@ -37,4 +37,4 @@ def main(small: bool) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    program.run("http", main)
+    program.run("over_http", main)
