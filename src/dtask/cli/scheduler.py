@@ -1,6 +1,7 @@
 """`dtask-scheduler`: be the scheduler process."""
 
 import sys
+from contextlib import suppress
 
 import click
 
@@ -109,10 +110,15 @@ def command(  # noqa: PLR0917 (click passes them by name)
             warm_up_s=warm_up,
         )
         with logging_to(sys.stderr, settings.log_format):
-            server.run(settings, listening=lambda url: click.echo(f"listening on {url}"))
+            server.run(settings, listening=_listening)
     except DtaskError as error:
         click.echo(f"dtask-scheduler: {error}", err=True)
         sys.exit(1)
+
+
+def _listening(url: str) -> None:
+    with suppress(BrokenPipeError):  # nobody waits for the line any more
+        click.echo(f"listening on {url}")
 
 
 def main() -> None:
