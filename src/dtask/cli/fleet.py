@@ -119,7 +119,8 @@ def _columns(workers: Sequence[Worker], now: float, *, ascii_only: bool) -> Colu
 
 
 def _cell(text: str, *, fg: str | None = None, bold: bool | None = None) -> Cell:
-    return Cell(text, cell_len(text), click.style(text, fg=fg, bold=bold) if fg or bold else text)
+    styled = click.style(text, fg=fg, bold=bold) if text and (fg or bold) else text
+    return Cell(text, cell_len(text), styled)
 
 
 def _bar(load: float, cells: int, ascii_only: bool) -> Cell:
