@@ -132,3 +132,9 @@ def test_an_answer_about_another_task_or_fence_is_not_taken_for_ours() -> None:
     for changed in ({**other, "fence": 8}, {**other, "task_id": "u"}):
         with pytest.raises(Foreign):
             calls.read_task(placement(), reply(changed))
+
+
+@pytest.mark.parametrize("tag", ["\udc80", object()])
+def test_what_can_not_be_sent_is_refused_in_a_sentence(tag: str) -> None:
+    with pytest.raises(InvalidRequest, match="can't be sent as JSON"):
+        calls.schedule(calls.question({"required_tags": [tag]}, made_id="made"))

@@ -259,6 +259,31 @@ def test_the_token_never_leaves_for_a_worker(kind: Any, scheduler: RunningSchedu
         assert request.headers["authorization"].startswith("Ticket ")
 
 
+def test_text_that_is_no_unicode_is_refused_in_a_sentence(
+    kind: Any, scheduler: RunningScheduler
+) -> None:
+    """As the arguments of a program are, when they are not in the locale's encoding."""
+    with kind(scheduler.url, token=None) as client:
+        calls: list[Callable[[], object]] = [
+            lambda: client.place("\udc80"),
+            lambda: client.release("\udc80"),
+            lambda: client.workers(tag="\udc80"),
+            lambda: client.place_many([{"task_id": "\udc80"}]),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidRequest):
+                call()
+
+
+@pytest.mark.parametrize("token", ["a token\nfor tests only", "ein-schlüssel-für-tests"])
+def test_a_token_that_no_header_can_hold_is_refused(
+    token: str, kind: Any, scheduler: RunningScheduler
+) -> None:
+    with kind(scheduler.url, token=token) as client, pytest.raises(Denied) as caught:
+        client.workers()
+    assert caught.value.code == "wrong_token"
+
+
 def test_a_redirect_is_not_followed_and_takes_the_token_nowhere(kind: Any) -> None:
     with standing_in(lambda _: (200, {})) as elsewhere:
         there = f"http://{elsewhere.address}/".encode()

@@ -132,6 +132,7 @@ def test_a_release_that_fails_does_not_fail_the_run() -> None:
         script: list[Line] = [(SCHEDULE, placed()), (START, ended()), (RELEASE, answer)]
         assert play.run(run_on(play), *script).ok
         assert not play.pauses
+        assert play.freed == 1, "the worker's report may have come first"
 
 
 def test_output_that_can_not_be_read_says_so_and_how_the_task_stands() -> None:

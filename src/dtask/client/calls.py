@@ -88,7 +88,7 @@ def schedule(asked: Mapping[str, Any], *, excluded: Iterable[str] = ()) -> Reque
     """Place one task, on none of the `excluded`, which add to those it excludes itself."""
     if shunned := list(excluded):
         asked = {**asked, "exclude_workers": [*asked.get("exclude_workers", ()), *shunned]}
-    return Request(method="POST", target="/api/v1/schedule", body=codec.encode(asked))
+    return Request(method="POST", target="/api/v1/schedule", body=_encoded(asked))
 
 
 def batches(asked: list[dict[str, Any]], *, all_or_nothing: bool) -> Iterator[tuple[int, Request]]:
@@ -100,7 +100,7 @@ def batches(asked: list[dict[str, Any]], *, all_or_nothing: bool) -> Iterator[tu
     tail = b'],"all_or_nothing":true}' if all_or_nothing else b"]}"
     pending: list[bytes] = []
     size = 0
-    for one in map(codec.encode, asked):
+    for one in map(_encoded, asked):
         over = len(pending) == limits.BATCH_TASKS_MAX or size + len(one) > limits.BATCH_BYTES_MAX
         if over and pending and not all_or_nothing:
             yield len(pending), _batch(pending, tail)
@@ -123,7 +123,7 @@ def workers(*, tag: str | None, status: str | None, after: str | None) -> Reques
     """One page of workers, by id, those after `after`."""
     query = {"tag": tag, "status": status, "after": after, "limit": PAGE_ROWS}
     given = {name: value for name, value in query.items() if value is not None}
-    return Request(method="GET", target=f"/api/v1/workers?{urlencode(given)}")
+    return Request(method="GET", target=f"/api/v1/workers?{_query(given)}")
 
 
 def drain(worker_id: str, *, drained: bool) -> Request:
@@ -165,7 +165,7 @@ def start(placement: Placement, fields: Mapping[str, Any]) -> Request:
     """Run a command in the slot of a placement."""
     body = {"task_id": placement.task_id, "fence": placement.fence, **fields}
     return Request(
-        method="POST", target="/api/v1/tasks", body=codec.encode(body), ticket=placement.ticket
+        method="POST", target="/api/v1/tasks", body=_encoded(body), ticket=placement.ticket
     )
 
 
@@ -291,14 +291,30 @@ def _task(method: str, placement: Placement, suffix: str, query: dict[str, str])
     target = f"/api/v1/tasks/{_segment(placement.task_id)}{suffix}"
     return Request(
         method=method,
-        target=f"{target}?{urlencode({'fence': placement.fence, **query})}",
+        target=f"{target}?{_query({'fence': placement.fence, **query})}",
         ticket=placement.ticket,
     )
 
 
 def _segment(name: str) -> str:
     """An id as part of a path. An id of dots alone would be taken for a step up or none."""
-    return quote(name, safe="").replace(".", "%2E")
+    return quote(name, safe="", errors="surrogatepass").replace(".", "%2E")
+
+
+def _query(given: Mapping[str, object]) -> str:
+    """Parameters. What is no text of Unicode is for the other side to refuse, as in paths."""
+    return urlencode(given, errors="surrogatepass")
+
+
+def _encoded(body: object) -> bytes:
+    try:
+        return codec.encode(body)
+    except TypeError as error:
+        raise InvalidRequest(
+            f"This can't be sent as JSON ({error}): expected text, numbers and lists of them.",
+            code="malformed",
+            field="$",
+        ) from None
 
 
 def _plain(name: str, value: object) -> object:

@@ -17,6 +17,7 @@ the first pauses are short, and a slot that this client frees itself ends the pa
 waits.
 """
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterable
 from random import Random
@@ -141,13 +142,12 @@ class Flows:
     def let_go(self, placement: Placement) -> Flow[None]:
         """End a lease that is not needed any more, if that works at the first try.
 
-        Nobody waits for it: a lease that stays ends by its worker's report, or by its time.
+        Nobody waits for it: a lease that stays ends by its worker's report, or by its time. One
+        who waits for a slot is woken in any case, as that report may have come first.
         """
-        try:
-            sent = yield from self.send(calls.release(placement.task_id, placement.fence), rounds=1)
-            calls.check(sent.reply)
-        except DtaskError:
-            return
+        request = calls.release(placement.task_id, placement.fence)
+        with contextlib.suppress(DtaskError):
+            yield from self.send(request, rounds=1)
         yield Freed()
 
     def workers(self, *, tag: str | None, status: str | None) -> Flow[list[Worker]]:

@@ -30,7 +30,8 @@ class Outcome:
     fence: int
     #: Negative for a signal; None if the command could not be started or its end was not seen.
     exit_code: int | None
-    #: Why it ended other than by itself: `stopped`, `timeout`, `start_failed`; else None.
+    #: Why it ended other than by itself: `stopped`, `timeout`, `superseded` (the task was placed
+    #: again, by somebody else), `start_failed`; else None.
     cause: str | None
     #: The sentence that goes with the cause, if there is one.
     error: str | None

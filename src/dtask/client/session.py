@@ -16,6 +16,7 @@ import dtask
 from dtask import addresses
 from dtask.client.acts import Call, Lost, Unreached
 from dtask.client.flows import Flows
+from dtask.errors import Denied
 
 #: Seconds that one try of a call to a scheduler may take.
 TIMEOUT_S: Final = 10.0
@@ -89,6 +90,11 @@ class Session:
         token = self._token  # once: another thread may find it meanwhile
         if callable(token):
             token = self._token = token()
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise Denied(
+                "The token given is not usable: expected printable ASCII characters.",
+                code="wrong_token",
+            )
         return token
 
 
