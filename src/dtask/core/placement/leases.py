@@ -82,7 +82,9 @@ class Leases:
         """Take a slot of `worker` for `task_id`, which holds no lease."""
         assert worker.base + worker.counted < worker.max_tasks, worker.worker_id
         assert task_id not in self.by_task, task_id
-        self._fence += 1
+        # Fences keep up with the clock, so that one that began behind its predecessor's soon
+        # grants fences above those that workers have seen.
+        self._fence = max(self._fence + 1, int(at * FENCES_PER_S))
         lease = Lease(task_id, worker, self._fence, at, ttl_s)
         self.by_task[task_id] = worker.leases[task_id] = lease
         if worker.fresh is not None:
