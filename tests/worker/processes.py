@@ -39,7 +39,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 def duration() -> str:
     """Seconds that no other sleeper on this machine is told to sleep."""
-    return f"{100_000 + os.getpid()}.{next(_numbers)}"
+    return f"{600 + next(_numbers)}.{os.getpid()}"
 
 
 def sleepers(seconds: str) -> list[int]:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -144,7 +144,10 @@ class Listener:
         """Serve on `listening`, which is ours from now on. Returns when requests are answered."""
         if self._serving is None:
             self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+            self._serving.add_done_callback(lambda _: self._server.ready.set())
             await self._server.ready.wait()
+            if self._serving.done():
+                await self._serving  # it raises why
 
     async def stop(self) -> None:
         """Accept nothing more, finish what is under way."""
@@ -175,19 +178,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(host: str, port: int, field: str = "--addr") -> socket.socket:
-    """A socket that listens there; port 0 takes a free one. Raises InvalidRequest with `field`."""
-    address = join_host_port(host, port)
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one. Raises InvalidRequest for --addr."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError):
         raise InvalidRequest(
-            f"{field}: {host!r} is not an address of this machine: expected one such as "
+            f"--addr: {host!r} is not an address of this machine: expected one such as "
             f"127.0.0.1, or 0.0.0.0 for all.",
             code="malformed",
-            field=field,
+            field="--addr",
         ) from None
     listening = socket.socket(family, kind, protocol)
     try:
@@ -197,15 +199,9 @@ def bind(host: str, port: int, field: str = "--addr") -> socket.socket:
     except OSError as error:
         listening.close()
         raise InvalidRequest(
-            f"{field}: can't listen on {address} ({error.strerror}): choose another address or "
-            f"port, or stop what listens there.",
+            f"--addr: can't listen on {join_host_port(host, port)} ({error.strerror}): choose "
+            f"another address or port, or stop what listens there.",
             code="malformed",
-            field=field,
+            field="--addr",
         ) from None
     return listening
-
-
-def port_of(listening: socket.socket) -> int:
-    """The port it listens on."""
-    name: Any = listening.getsockname()
-    return int(name[1])

@@ -231,8 +231,6 @@ class Runner:
         self._set_timers()
 
     def _perform(self, effect: core.Effect) -> None:
-        executor = self._executor
-        assert executor is not None, "the runner has not been started"
         match effect:
             case Held(task_id, fence):
                 mark = secrets.token_hex(8)
@@ -240,11 +238,11 @@ class Runner:
                 self._idle.clear()
                 self._on_held(task_id, fence)
             case Launch(start):
-                self._launch(executor, start)
+                self._launch(start)
             case Terminate(task_id, fence):
-                executor.terminate(self._runs[task_id, fence].mark)
+                self._started.terminate(self._runs[task_id, fence].mark)
             case Kill(task_id, fence):
-                executor.kill(self._runs[task_id, fence].mark)
+                self._started.kill(self._runs[task_id, fence].mark)
             case Ended(task_id, fence):
                 if (run := self._runs.get((task_id, fence))) is not None:
                     run.folder.cut()
@@ -258,7 +256,12 @@ class Runner:
                 if (run := self._runs.pop((task_id, fence), None)) is not None:
                     _in_background(run.folder.remove)
 
-    def _launch(self, executor: ProcessExecutor, start: Start) -> None:
+    @property
+    def _started(self) -> ProcessExecutor:
+        assert self._executor is not None, "the runner has not been started"
+        return self._executor
+
+    def _launch(self, start: Start) -> None:
         """Make the attempt's directory, warn the guard, start the process: in this order."""
         name = (start.task_id, start.fence)
         run = self._runs[name]
@@ -271,7 +274,7 @@ class Runner:
             run.folder.create(record)
             with run.folder.logs() as (stdout, stderr):
                 job = Job(start.command, env, run.folder.work, stdout, stderr)
-                process = executor.launch(run.mark, job)
+                process = self._started.launch(run.mark, job)
         except OSError as error:
             self._not_launched(
                 name, f"The worker's spool {self._spool.path} can't be written: {error.strerror}."
@@ -316,11 +319,10 @@ class Runner:
 
     def _tick(self) -> None:
         """What must be looked at now and then while tasks run."""
-        assert self._executor is not None
         self._ticks = None
         for name in self._names.values():
             self._runs[name].folder.cut()
-        self._executor.reap()
+        self._started.reap()
         self._handle(Tick())  # loop timers stand still while a machine sleeps, deadlines don't
 
 

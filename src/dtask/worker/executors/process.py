@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -106,6 +106,8 @@ class ProcessExecutor:
         self._children: dict[str, Child] = {}
         #: Main processes whose exit code has not been fetched; only their own pidfd may do that.
         self._mains: set[int] = set()
+        #: Children that were there when no attempt was: they can't come from one.
+        self._bystanders: set[tuple[int, int]] = set()
         self._adopts = become_subreaper()
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             # Whoever started us left it so, and exit codes would be lost before we see them.
@@ -113,6 +115,8 @@ class ProcessExecutor:
 
     def launch(self, mark: str, job: Job) -> Process:
         """Start the main process. Raises NotStarted."""
+        if not self._children:
+            self._bystanders = {(one.pid, one.start_time) for one in self._strangers()}
         try:
             popen = subprocess.Popen(  # noqa: S603 (running what we are told to is the purpose)
                 job.command,
@@ -165,7 +169,7 @@ class ProcessExecutor:
         group = self._group.below(mark)
         try:
             group.create()
-            # A child forked before this moment is found by its mark.
+            # What it has forked before this moment is found by its mark.
             group.add(pid)
         except ProcessLookupError:
             pass  # it has ended already; its group, if it has one, is the same to us
@@ -227,12 +231,9 @@ class ProcessExecutor:
                 nearby.extend(strays.below(orphan))
         else:
             nearby = strays.everyone()
-        start_time = child.process.start_time
-        if child.group is None and self._adopts and len(self._children) == 1:
-            # Whose the orphans of an only child are is clear, whatever they did to hide.
-            nearby = [process for process in nearby if process.start_time >= start_time]
-        else:
-            roots = {child.process.pid: start_time}
+        # Whose the orphans of an only child are is clear, whatever they did to hide.
+        if len(self._children) > 1 or not self._adopts:
+            roots = {child.process.pid: child.process.start_time}
             nearby = strays.belonging(nearby, (child.mark,), roots)
         found = {process.pid: process for process in nearby}
         for pid in child.group.pids() if child.group is not None else ():
@@ -241,22 +242,25 @@ class ProcessExecutor:
         return [process for process in found.values() if not process.zombie]
 
     def _orphans(self) -> list[int]:
-        """Living children of the agent that came to it from a task; the ended ones are reaped.
+        """Living children of the agent that came to it from a task; the ended ones are reaped."""
+        return [
+            one.pid
+            for one in self._strangers()
+            if (one.pid, one.start_time) not in self._bystanders
+            and not (one.zombie and _reaped(one.pid))
+        ]
 
-        Every task begins a session of its own, and what the agent starts for itself stays in its
-        session: a child in another session that is no main process is an orphan.
+    def _strangers(self) -> Iterator[Process]:
+        """Children of the agent that are no main process and not in the agent's session.
+
+        Every task begins a session of its own, and what the agent starts for itself while tasks
+        run stays in its session: so these are the orphans of tasks, and bystanders.
         """
-        living = []
         own_session = os.getsid(0)
         for pid in strays.children(os.getpid()):
-            if pid in self._mains:
-                continue
-            process = strays.look(pid)
-            if process is None or process.session == own_session:
-                continue
-            if not process.zombie or not _reaped(pid):
-                living.append(pid)
-        return living
+            process = strays.look(pid) if pid not in self._mains else None
+            if process is not None and process.session != own_session:
+                yield process
 
 
 def environment(
