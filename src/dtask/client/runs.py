@@ -220,18 +220,26 @@ class Run:
         answer = yield from self._insist(request, self._held, patience_s=patience_s)
         if answer is None or answer.state == "ended":
             return answer
-        request = calls.look(self._placement, wait_s=wait_s)
-        return (yield from self._insist(request, self._held, wait_s=wait_s, patience_s=patience_s))
+        return (yield from self._see(wait_s=wait_s, patience_s=patience_s))
 
     def _look(self, *, wait_s: float = 0.0) -> Flow[TaskAnswer | None]:
         """The task as its worker sees it; None if who answers there does not know it."""
-        request = calls.look(self._placement, wait_s=wait_s)
         try:
-            return (
-                yield from self._insist(request, self._held, wait_s=wait_s, patience_s=PATIENCE_S)
-            )
+            return (yield from self._see(wait_s=wait_s, patience_s=PATIENCE_S))
         except NotFound:
             return None
+
+    def _see(self, *, wait_s: float, patience_s: float) -> Flow[TaskAnswer | None]:
+        """The task, once it ended or `wait_s` has passed; sooner if the worker was silent."""
+        return (
+            yield from self._insist(
+                calls.look(self._placement, wait_s=wait_s),
+                self._held,
+                wait_s=wait_s,
+                again=calls.look(self._placement),
+                patience_s=patience_s,
+            )
+        )
 
     def _output(self, stream: calls.Stream, limit: int) -> Flow[bytes]:
         if not limit:
@@ -248,9 +256,14 @@ class Run:
         read: Callable[[Reply], T],
         *,
         wait_s: float = 0.0,
+        again: Request | None = None,
         patience_s: float,
     ) -> Flow[T]:
-        """Ask a worker that may hold the task until it answers. Raises Unavailable if it won't."""
+        """Ask a worker that may hold the task until it answers. Raises Unavailable if it won't.
+
+        `request` is held for up to `wait_s`; who was silent is asked `again`, for an answer at
+        once, so that one that is paused is not taken for one that still waits.
+        """
         give_up_at: float | None = None
         failures = 0
         while True:
@@ -262,6 +275,7 @@ class Run:
                     raise self._unknown(f"the worker is silent ({error})") from None
                 bound_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0**failures)
                 failures += 1
+                request, wait_s = again or request, 0.0
                 yield Pause(seconds=self._flows.random.uniform(0, bound_s))
 
     def _held(self, reply: Reply) -> TaskAnswer | None:
