@@ -71,15 +71,21 @@ def running_scheduler(**settings: Any) -> Iterator[RunningScheduler]:
 
 @contextmanager
 def scheduler_process(
-    *arguments: str, env: dict[str, str] | None = None
+    *arguments: str, env: dict[str, str] | None = None, files_max: int = 1024
 ) -> Iterator[SchedulerProcess]:
-    """`dtask-scheduler --port 0 ARGUMENTS`, listening, with a state directory of its own."""
+    """`dtask-scheduler --port 0 ARGUMENTS`, listening, with a state directory of its own.
+
+    It may have `files_max` files open.
+    """
     with tempfile.TemporaryDirectory(prefix="dtask-test-") as directory:
         state_home = Path(directory)
         log = state_home / "log"
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [sys.executable, LAUNCHER, "--port", "0", *arguments],
+                [
+                    *("sh", "-c", f'ulimit -n {files_max}; exec "$@"', "sh"),
+                    *(sys.executable, LAUNCHER, "--port", "0", *arguments),
+                ],
                 env=clean_environment(state_home) | (env or {}),
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -98,6 +99,34 @@ def is_open(client: socket.socket) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+@pytest.mark.e2e
+def test_connections_beyond_the_limit_are_closed_and_the_others_served() -> None:
+    with servers.scheduler_process(files_max=100) as running:
+        clients = [raw_http.connect(running.url) for _ in range(150)]
+        for client in clients:
+            with suppress(ConnectionError):
+                client.sendall(HEALTH)
+        served = [client for client in clients if is_answered(client)]
+        assert 10 < len(served) < 100
+        for client in clients:
+            client.close()
+        deadline = time.monotonic() + raw_http.PATIENCE_S
+        while not serves(running.url):
+            assert time.monotonic() < deadline
+
+
+def serves(url: str) -> bool:
+    with raw_http.connect(url) as client:
+        return is_open(client) and is_answered(client)
+
+
+def is_answered(client: socket.socket) -> bool:
+    try:
+        return client.recv(4096).endswith(b'{"status":"ok"}')
+    except ConnectionError:
+        return False
 
 
 def test_pipelined_requests_are_answered_in_order(scheduler: servers.RunningScheduler) -> None:
