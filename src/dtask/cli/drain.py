@@ -4,11 +4,13 @@ import click
 
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
 
-_OPTIONS = [SCHEDULER, TOKEN_FILE, JSON, quiet("Print nothing.")]
 
-
-@click.command("drain", params=[*_OPTIONS])
+@click.command("drain")
 @click.argument("worker_id", metavar="WORKER")
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print nothing.")
 @click.pass_obj
 def drain(invocation: Invocation, worker_id: str) -> None:
     """Send a worker no new tasks.
@@ -24,8 +26,12 @@ def drain(invocation: Invocation, worker_id: str) -> None:
         click.echo(f"{worker_id} takes no new tasks. {_held(worker.current_tasks)}")
 
 
-@click.command("undrain", params=[*_OPTIONS])
+@click.command("undrain")
 @click.argument("worker_id", metavar="WORKER")
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print nothing.")
 @click.pass_obj
 def undrain(invocation: Invocation, worker_id: str) -> None:
     """Send a drained worker tasks again."""

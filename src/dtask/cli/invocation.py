@@ -4,8 +4,9 @@ Which scheduler is asked, with which token, and how the answer is printed: as te
 one JSON document for programs (errors included), or `quiet`, the bare names for shell scripts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from dtask.client import Client
 
 Mode = Literal["text", "json", "quiet"]
+
+#: What an option can be added to: a command, or a function that is about to become one.
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 
 
 @dataclass(slots=True)
@@ -70,24 +74,25 @@ def _note(context: click.Context, parameter: click.Parameter, value: str | None)
         setattr(context.ensure_object(Invocation), str(parameter.name), value)
 
 
-SCHEDULER = click.Option(
-    ["--scheduler"],
+SCHEDULER = click.option(
+    "--scheduler",
     metavar="URL",
     expose_value=False,
     callback=_note,
     help="Scheduler to ask; several, joined by commas, are tried in turn. "
     "Else DTASK_SCHEDULER, else http://127.0.0.1:8080.",
 )
-TOKEN_FILE = click.Option(
-    ["--token-file"],
+TOKEN_FILE = click.option(
+    "--token-file",
     metavar="FILE",
     type=click.Path(),
     expose_value=False,
     callback=_note,
     help="File that holds the token. Else DTASK_TOKEN, DTASK_TOKEN_FILE, or this user's own.",
 )
-JSON = click.Option(
-    ["--json", "mode"],
+JSON = click.option(
+    "--json",
+    "mode",
     flag_value="json",
     default=None,
     expose_value=False,
@@ -96,10 +101,11 @@ JSON = click.Option(
 )
 
 
-def quiet(help_text: str) -> click.Option:
+def quiet(help_text: str) -> Callable[[FC], FC]:
     """The option --quiet; what it prints depends on the command."""
-    return click.Option(
-        ["--quiet", "mode"],
+    return click.option(
+        "--quiet",
+        "mode",
         flag_value="quiet",
         default=None,
         expose_value=False,

@@ -76,10 +76,11 @@ class Commands(click.Group):
 
 @click.command(
     cls=Commands,
-    params=[SCHEDULER, TOKEN_FILE],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="The services themselves are `dtask-scheduler` and `dtask-worker`.",
 )
+@SCHEDULER
+@TOKEN_FILE
 @click.version_option(__version__, message="dtask %(version)s", help="Show the version.")
 def group() -> None:
     """Which worker should run this? Ask dtask's scheduler, and look after its workers."""

@@ -13,8 +13,6 @@ from dtask.wire import limits
 if TYPE_CHECKING:
     from dtask.client import Placement
 
-_QUIET = quiet("Print the worker's address alone.")
-
 #: The reasons of a refusal as people say them: of one worker, of several.
 _WORDS = {
     "offline": ("is offline", "are offline"),
@@ -25,7 +23,7 @@ _WORDS = {
 }
 
 
-@click.command("place", params=[SCHEDULER, TOKEN_FILE, JSON, _QUIET])
+@click.command("place")
 @click.option(
     "--tags",
     multiple=True,
@@ -51,7 +49,7 @@ _WORDS = {
     default=limits.TTL_S_DEFAULT,
     show_default=True,
     metavar="SECONDS",
-    help="Hold the slot so long for the task to start, 1 to 3600.",
+    help="Hold the slot so long for the task to start.",
 )
 @click.option(
     "--task-id",
@@ -65,6 +63,10 @@ _WORDS = {
     metavar="SECONDS",
     help="If no worker can take the task now, ask again for so long.",
 )
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print the worker's address alone.")
 @click.pass_obj
 def command(  # noqa: PLR0917 (click passes them by name)
     invocation: Invocation,

@@ -5,7 +5,7 @@ import click
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
 
 
-@click.command("release", params=[SCHEDULER, TOKEN_FILE, JSON, quiet("Print nothing.")])
+@click.command("release")
 @click.argument("task_id", metavar="TASK")
 @click.option(
     "--fence",
@@ -13,6 +13,10 @@ from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
     metavar="NUMBER",
     help="Only the placement with this fence; a newer one stays.",
 )
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print nothing.")
 @click.pass_obj
 def command(invocation: Invocation, task_id: str, fence: int | None) -> None:
     """Give back the slot that is held for a task.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 90.0
 
 
-@click.command("sim", params=[JSON])
+@click.command("sim")
 @click.option("--seed", type=int, default=0, show_default=True, help="The run, or the first one.")
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many runs."
@@ -36,6 +36,7 @@ SECONDS: Final = 90.0
 )
 @click.option("--trace", is_flag=True, help="Print every event, and the hash of them all.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each run, with its hash.")
+@JSON
 @click.pass_context
 def command(
     context: click.Context,

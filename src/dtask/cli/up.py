@@ -38,6 +38,7 @@ WORKERS_MAX: Final = 64
     "--workers",
     "count",
     type=click.IntRange(1, WORKERS_MAX),
+    metavar="N",
     default=2,
     show_default=True,
     help="How many workers.",
@@ -45,6 +46,7 @@ WORKERS_MAX: Final = 64
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
+    metavar="PORT",
     default=8080,
     show_default=True,
     help="Port of the scheduler; 0 for any free one.",
@@ -60,6 +62,7 @@ WORKERS_MAX: Final = 64
 @click.option(
     "--max-tasks",
     type=click.IntRange(1, limits.MAX_TASKS_MAX),
+    metavar="N",
     default=4,
     show_default=True,
     help="Slots of each worker.",

@@ -5,9 +5,7 @@ import click
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
 
 
-@click.command(
-    "workers", params=[SCHEDULER, TOKEN_FILE, JSON, quiet("Print the ids alone, one a line.")]
-)
+@click.command("workers")
 @click.option(
     "--tag",
     "tags",
@@ -19,6 +17,10 @@ from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
     "--status", type=click.Choice(["online", "suspect", "offline"]), help="Only those that are so."
 )
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print the ids alone, one a line.")
 @click.pass_obj
 def command(
     invocation: Invocation, tags: tuple[str, ...], status: str | None, *, watch: bool
