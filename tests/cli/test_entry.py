@@ -64,7 +64,7 @@ def test_commands_start_fast(shell: Shell, join: Join) -> None:
 
     def best_s(*arguments: str) -> float:
         taken = []
-        for _ in range(5):
+        for _ in range(3):
             started_at = time.perf_counter()
             assert shell.run(*arguments).code == 0
             taken.append(time.perf_counter() - started_at)
