@@ -335,6 +335,28 @@ def test_a_url_over_the_limit_is_refused(scheduler: servers.RunningScheduler) ->
     assert raw_http.status_of(raw_http.exchange(scheduler.url, data)) in {0, 413}
 
 
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"0\r\n" + b"x: y\r\n" * 100_000,
+        b"0\r\nx: " + b"y" * 1_000_000,
+        b"1;" + b"x" * 1_000_000,
+        b"0" * 1_000_000,
+    ],
+    ids=["trailers", "one trailer", "chunk extension", "chunk size"],
+)
+def test_what_surrounds_a_body_is_bounded(
+    scheduler: servers.RunningScheduler, endless: bytes
+) -> None:
+    answer = raw_http.exchange(scheduler.url, raw_http.CHUNKED + b"2\r\n{}\r\n" + endless)
+    assert raw_http.status_of(answer) in {0, 400, 413}
+
+
+def test_trailers_are_not_headers(scheduler: servers.RunningScheduler) -> None:
+    data = raw_http.CHUNKED + b'f\r\n{"task_id":"t"}\r\n0\r\nauthorization: Bearer wrong\r\n\r\n'
+    assert raw_http.status_of(raw_http.exchange(scheduler.url, data)) in {200, 503}
+
+
 def test_a_head_within_the_limit_is_read(scheduler: servers.RunningScheduler) -> None:
     data = raw_http.request("GET", "/healthz", b"", "x-large: " + "x" * 30_000)
     assert raw_http.status_of(raw_http.exchange(scheduler.url, data)) == 200

@@ -4,8 +4,10 @@ import time
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
+import raw_http
 import servers
 from dtask.wire import ticket
 from dtask.wire.limits import BODY_BYTES_MAX
@@ -440,6 +442,16 @@ def test_a_wrong_method_is_told_the_right_ones(
 )
 def test_an_unknown_path_is_an_error_in_json(http: httpx.Client, path: str) -> None:
     assert_error(http.get(path), 404, "no_route")
+
+
+def test_an_old_client_gets_a_listing_it_can_read(
+    scheduler: servers.RunningScheduler, http: httpx.Client
+) -> None:
+    servers.beat(scheduler.url, "old")
+    data = b"GET /api/v1/workers HTTP/1.0\r\nhost: localhost\r\n\r\n"
+    head, _, body = raw_http.exchange(scheduler.url, data).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert len(orjson.loads(body)) == len(http.get("/api/v1/workers").json())
 
 
 def test_head_is_get_without_a_body(http: httpx.Client) -> None:

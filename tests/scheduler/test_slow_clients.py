@@ -1,6 +1,7 @@
 """Clients that are slow, silent or greedy hold up nobody, and not for ever."""
 
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -168,6 +169,19 @@ def test_a_client_that_goes_away_in_the_middle_harms_nobody(
         with raw_http.connect(scheduler.url) as client:
             client.sendall(data)
     assert http.get("/healthz").status_code == 200
+
+
+def test_clients_that_leave_answers_behind_leave_no_trace(
+    scheduler: servers.RunningScheduler, http: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    listing = b"GET /api/v1/workers HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    for _ in range(20):
+        client = raw_http.connect(scheduler.url)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall((HEALTH + listing) * 200)
+        client.close()  # resets the connection
+    assert http.get("/healthz").status_code == 200
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_continue_is_answered_before_the_body_is_sent(scheduler: servers.RunningScheduler) -> None:

@@ -8,6 +8,7 @@ looks at all connections now and then, and closes those that take too long.
 import asyncio
 import time
 from collections.abc import Coroutine, Generator
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final, cast
 from urllib.parse import unquote
@@ -52,6 +53,9 @@ class Phase(Enum):
     ANSWER = auto()
 
 
+_IN_REQUEST: Final = (Phase.REST_OF_HEAD, Phase.REST_OF_BODY)
+
+
 class Sweep:
     """Closes the connections whose clients are too slow."""
 
@@ -69,12 +73,17 @@ class Sweep:
             Phase.REST_OF_HEAD: patience.head_s,
             Phase.REST_OF_BODY: patience.body_s,
         }
-        self._every_s = min(LINGER_S, min(*self._limits.values(), patience.unread_s) / LOOKS)
+        self._every_s = min(1.0, min(*self._limits.values(), patience.unread_s) / LOOKS)
+        self._stop_asked = asyncio.Event()
 
     async def run(self, state: ServerState) -> None:
         """Look at all connections, again and again. Ends when cancelled."""
         while True:
-            await asyncio.sleep(self._every_s)
+            if self.stopping_since is None:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop_asked.wait(), self._every_s)
+            else:
+                await asyncio.sleep(LINGER_S / 3)
             self.now = time.monotonic()
             for connection in list(state.connections):
                 cast("Connection", connection).look(self.now)
@@ -82,6 +91,7 @@ class Sweep:
     def stop(self) -> None:
         """From now on each answer is its connection's last one."""
         self.stopping_since = time.monotonic()
+        self._stop_asked.set()
 
     def is_over(self, phase: Phase, since: float, now: float) -> bool:
         """Whether a connection has been in `phase` for too long."""
@@ -158,6 +168,8 @@ class _Cycle(RequestResponseCycle):
             if name == b"content-length":
                 self.chunked_encoding = False
             parts += (name, b": ", value, b"\r\n")
+        if self.scope["http_version"] == "1.0":
+            self.chunked_encoding = False  # its bodies end with the connection
         if self.chunked_encoding:
             parts.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
@@ -186,7 +198,8 @@ class Connection(HttpToolsProtocol):
         self._unread_since: float | None = None
         #: A request whose answering has not begun.
         self._fresh: _Cycle | None = None
-        #: Bytes received since the last one that was not part of a head.
+        #: Bytes received since the last one of a body or of a whole request: those of a head, of
+        #: trailers, or of what stands between two chunks.
         self._head_bytes = 0
 
     def look(self, now: float) -> None:
@@ -214,8 +227,7 @@ class Connection(HttpToolsProtocol):
         """Feed the parser. What does not parse is answered with 400, and the connection closed."""
         if self.transport.is_closing():
             return
-        size = self._head_bytes + len(data)
-        self._head_bytes = size
+        self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -231,11 +243,10 @@ class Connection(HttpToolsProtocol):
             if self._fresh is not None:
                 self._answer(self._fresh)
                 self._fresh = None
-        if self._phase is Phase.REST_OF_HEAD:
-            if size > HEAD_BYTES_MAX:
-                self._refuse(_HEAD_TOO_LARGE)
-        else:
+        if self._phase not in _IN_REQUEST:
             self._head_bytes = 0
+        elif self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(_HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -256,6 +267,15 @@ class Connection(HttpToolsProtocol):
                 "headers": self.headers,
             },
         )
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header. Trailers are not read: what they might say has been decided by then."""
+        if self._phase is not Phase.REST_OF_HEAD:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete: the request is handed to the application, or waits for its turn."""
@@ -294,6 +314,11 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
 
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The body is complete."""
         cycle = self.cycle
@@ -317,6 +342,11 @@ class Connection(HttpToolsProtocol):
             self._phase = Phase.NEXT_REQUEST
             self._since = self.sweep.now
         self.flow.resume_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads on, however slowly."""
+        self._unread_since = None
+        super().resume_writing()
 
     def shutdown(self) -> None:
         """The scheduler stops: the answer under way is the last one. The sweep does the rest."""
@@ -344,16 +374,20 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: DtaskError) -> None:
         """Answer what is not a request, unless an answer to one before it is under way."""
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self._phase is Phase.REST_OF_HEAD and not cycle.more_body:
-                cycle.keep_alive = False  # the broken request came after one that is being answered
+        if self._phase is not Phase.REST_OF_BODY:
+            if cycle is not None and not cycle.response_complete:
+                cycle.keep_alive = False  # then the one before is the last that is answered
+                self.flow.pause_reading()
+                return
+        else:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if self.pipeline:
                 self.flow.pause_reading()
                 return
             if cycle.response_started:
-                self.transport.abort()
+                self.transport.close()
                 return
-            cycle.disconnected = True
-            cycle.message_event.set()
         body = encode(error.body())
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[error.status] + head % len(body) + body)
