@@ -32,7 +32,9 @@ from dtask.errors import DtaskError
     help="File that holds the token, for its owner alone (0600).  [default: DTASK_TOKEN, "
     "DTASK_TOKEN_FILE, or dtask/token in the state directory, made if it is not there]",
 )
-@click.option("--insecure", is_flag=True, help="Placement needs no token, from nowhere.")
+@click.option(
+    "--insecure", is_flag=True, help="Placement needs no token, wherever a request comes from."
+)
 @click.option("--require-token", is_flag=True, help="Placement needs the token on loopback too.")
 @click.option(
     "--log-format",
