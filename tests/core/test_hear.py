@@ -97,3 +97,25 @@ def test_what_the_old_life_said_of_a_name_does_not_bind_the_new_one(env: Env) ->
     assert env.occupancy() == 1
     env.beat("w1", tasks=())
     assert env.view().leases == 0
+
+
+def test_an_old_number_is_late_also_without_an_incarnation(env: Env) -> None:
+    env.worker("w1", current_tasks=1, seq=5)
+    env.beat("w1", seq=4, current_tasks=3)
+    assert env.view().reported == 1
+
+
+def test_a_worker_without_incarnation_may_start_over_with_its_numbers_once_suspect(
+    env: Env,
+) -> None:
+    """Its restart can't be told from late heartbeats before; after ten seconds it is."""
+    env.worker("w1", current_tasks=1, seq=500)
+    for seq in (1, 2, 3):
+        env.advance(3)
+        env.beat("w1", seq=seq, current_tasks=0)
+        assert env.view().reported == 1
+    env.advance(3)
+    env.take("w1", "suspect")
+    env.beat("w1", seq=4, current_tasks=0)
+    env.take("w1", "back")
+    assert (env.view().reported, env.view().status) == (0, "online")

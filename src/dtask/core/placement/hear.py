@@ -48,8 +48,8 @@ def hear(fleet: Fleet, leases: Leases, beat: Heartbeat, at: float, now: float) -
             _check_succession(worker, beat)
             _succeed(leases, worker, beat)
             change = "renewed"
-        elif beat.seq is not None and worker.seq is not None and beat.seq <= worker.seq:
-            return Heard(worker.drained)  # late is not new
+        elif _is_late(worker, beat):
+            return Heard(worker.drained)
         else:
             change = None if worker.status == "online" else "back"
     _describe(fleet, worker, beat, beat_tags, change)
@@ -78,6 +78,17 @@ def _check_trust(worker: Worker, beat: Heartbeat) -> None:
             f"token: send the token, or choose another id.",
             code="untrusted",
         )
+
+
+def _is_late(worker: Worker, beat: Heartbeat) -> bool:
+    """Whether a newer heartbeat of the same life has been taken in.
+
+    A worker that numbers its heartbeats and names no incarnation starts over with its numbers
+    when it starts over. That can't be told from late heartbeats until it is suspect.
+    """
+    if beat.seq is None or worker.seq is None or beat.seq > worker.seq:
+        return False
+    return beat.incarnation is not None or worker.status == "online"
 
 
 def _succeed(leases: Leases, worker: Worker, beat: Heartbeat) -> None:
@@ -139,8 +150,7 @@ def _describe(
         fleet.retag(worker, beat_tags)
     worker.address = beat.address
     worker.max_tasks = beat.max_tasks
-    if beat.seq is not None and beat.incarnation is not None:
-        # Without an incarnation the numbers of one life can't be told from those of the next.
+    if beat.seq is not None:
         worker.seq = beat.seq
     worker.metrics = beat.metrics
     if change:
