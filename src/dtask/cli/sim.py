@@ -88,7 +88,7 @@ def _tell(outcome: "Outcome", seconds: float, *, verbose: bool) -> None:
     click.secho(f"seed {outcome.seed}: {outcome.failure}", fg="red")
     click.echo(f"{_size(outcome)}, trace {outcome.digest}; above are the last {len(outcome.tail)}.")
     longer = "" if seconds == SECONDS else f" --seconds {seconds:g}"
-    click.echo(f"To see it again: dtask sim --seed {outcome.seed}{longer} --trace")
+    click.echo(f"To see it again: dtask sim --seed {outcome.seed}{longer}")
 
 
 def _size(outcome: "Outcome") -> str:

@@ -27,6 +27,8 @@ class Client:
         self._name = name
         self._numbers = itertools.count(1)
         self._left = 0
+        #: What it asked for last on its own; some of it is asked for again under the same id.
+        self._last: Ask | None = None
         self._stopped = False
         self._rest()
 
@@ -51,7 +53,9 @@ class Client:
             return
         kind = self._rng.random()
         if kind < 0.7:  # noqa: PLR2004 (shares of the kinds of rounds)
-            errand = self._errand(self._ask(), walks_away=self._rng.random() < 0.1)  # noqa: PLR2004
+            if self._last is None or self._rng.random() > 0.2:  # noqa: PLR2004
+                self._last = self._ask()
+            errand = self._errand(self._last, walks_away=self._rng.random() < 0.1)  # noqa: PLR2004
             errand.ask()
             if self._rng.random() < 0.2:  # noqa: PLR2004 (impatient: asks twice)
                 self._call(errand.ask_for)
