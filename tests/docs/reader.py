@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from docs import curl
+from docs import answers, curl, pages
 from docs.pages import Block
 from servers import PATIENCE_S, clean_environment
 from tidy.sources import ROOT
@@ -29,6 +29,15 @@ SERVICES = {
     "dtask-worker": "listening on ",
     "dtask up": "Ready: ",
 }
+
+#: `make TARGET` without its installation: the recipe of the target, with the Python of the tests.
+_MAKE = r"""
+import re, shlex, subprocess, sys
+makefile, target = sys.argv[1:]
+recipe = re.search(rf"^{target}:.*\n\t@?(.*)$", open(makefile).read(), re.MULTILINE).group(1)
+words = shlex.split(recipe.replace("$(BIN)/python", shlex.quote(sys.executable)))
+sys.exit(subprocess.call(words))
+"""
 
 SCHEDULER_PORT = "8080"
 WORKER_PORT = "8081"
@@ -64,14 +73,16 @@ class Reader:
             text=True,
         )
 
-    def run(self, block: Block) -> str:
+    def run(self, block: Block, *, must_succeed: bool) -> str:
         """Run a block; what it prints."""
         if block.language == "python":
             return self._shown(self._python(block))
         command = " ".join(block.text.split())
         if any(command == name or command.startswith(f"{name} ") for name in SERVICES):
             return self._shown(self._serve(shlex.split(self._here(command))))
-        return self._shown(self._type(self._here(block.text), block.place))
+        printed, code = self._type(self._here(block.text), block.place)
+        assert code == 0 or not must_succeed, f"{block.place}: {printed}"
+        return self._shown(printed)
 
     def close(self) -> None:
         """End the shell, and the services, the last one first."""
@@ -89,18 +100,18 @@ class Reader:
             service.stdout.close()
             assert code == 0, service.args
 
-    def _type(self, text: str, place: str) -> str:
-        """Give the shell some lines and wait for what they print."""
+    def _type(self, text: str, place: str) -> tuple[str, int]:
+        """Give the shell some lines; what they print, and the exit code of the last of them."""
         assert self._shell.stdin is not None
         assert self._shell.stdout is not None
         mark = f"end-{uuid.uuid4()}"
-        self._shell.stdin.write(f"{{\n{text}\n}} < /dev/null\nprintf '\\n%s\\n' {mark}\n")
+        self._shell.stdin.write(f"{{\n{text}\n}} < /dev/null\nprintf '\\n%s %s\\n' {mark} $?\n")
         self._shell.stdin.flush()
         lines: list[str] = []
         with _patience(self._shell):
             for line in self._shell.stdout:
-                if line.strip() == mark:
-                    return "".join(lines)
+                if line.startswith(mark):
+                    return "".join(lines), int(line.split()[1])
                 lines.append(line)
         raise AssertionError(f"{place} did not end: {''.join(lines)}")
 
@@ -176,14 +187,22 @@ class Reader:
         return text
 
 
-@contextmanager
-def reader(home: Path) -> Iterator[Reader]:
-    """A reader, and in the end nothing left of what was started."""
-    one = Reader(home)
+def follow(name: str, home: Path) -> int:
+    """Do all that a page says and check what comes out; how many answers were compared.
+
+    What shows no answer must succeed.
+    """
+    shown = 0
+    reader = Reader(home)
     try:
-        yield one
+        for block, answer in pages.examples(name):
+            printed = reader.run(block, must_succeed=answer is None)
+            if answer is not None:
+                answers.check(answer, printed)
+                shown += 1
     finally:
-        one.close()
+        reader.close()
+    return shown
 
 
 def _install(programs: Path) -> None:
@@ -191,6 +210,7 @@ def _install(programs: Path) -> None:
     for name in ("dtask", "dtask-scheduler", "dtask-worker"):
         _script(programs / name, [sys.executable, str(ROOT / "cmd" / name)])
     _script(programs / "python", [sys.executable])
+    _script(programs / "make", [sys.executable, "-c", _MAKE, str(ROOT / "Makefile")])
     if shutil.which("curl") is None:
         _script(programs / "curl", [sys.executable, str(Path(curl.__file__))])
     (programs.parent / ".curlrc").write_text("silent\nshow-error\n")
