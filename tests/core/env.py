@@ -148,6 +148,11 @@ class Env:
             effect = self._effects.pop(0)
             assert (effect.worker_id, effect.change) == (worker_id, change), effect
 
+    def take_all(self) -> list[WorkerChanged]:
+        """All effects that were not taken yet."""
+        taken, self._effects = self._effects, []
+        return taken
+
     def quiet(self) -> None:
         """Every effect was taken."""
         assert self._effects == []

@@ -63,6 +63,14 @@ def test_all_or_nothing_refused_leaves_the_order_in_which_a_count_absorbs(env: E
     assert env.occupancy() == 2, "old is in the count, young is not"
 
 
+def test_a_task_asked_twice_in_one_batch_gets_one_slot(env: Env) -> None:
+    env.worker("w1", slots=1)
+    placed = env.ask_all(an_ask("t", ttl_s=1), an_ask("t", ttl_s=5))
+    assert isinstance(placed, list)
+    assert placed[0] == placed[1]
+    assert env.view().leases == 1
+
+
 @pytest.mark.parametrize("full", [True, False])
 def test_a_confirmed_lease_that_is_put_back_awaits_no_end(
     env: Env, monkeypatch: pytest.MonkeyPatch, *, full: bool

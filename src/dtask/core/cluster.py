@@ -171,11 +171,9 @@ class Cluster:
     def _on_ask_all(self, event: AskAll, at: float) -> list[Placement] | Refusal:
         warm_in_s = self.warm_in_s()
         leases = placing.place_all(self._fleet, self._leases, event.asks, at, warm_in_s=warm_in_s)
+        self._due = min(self._due, self._leases.next_due())
         if isinstance(leases, Refusal):
-            self._due = min(self._due, self._leases.next_due())  # the undone left their ends
             return leases
-        for lease in leases:
-            self._due = min(self._due, lease.expires_at)
         return [placement(lease, self._stalled_s) for lease in leases]
 
     def _on_release(self, event: Release, _at: float) -> Released:
