@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -31,9 +31,9 @@ class Figure(Struct, frozen=True, kw_only=True):
         return self.value <= self.limit if self.better == "less" else self.value >= self.limit
 
 
-def table(figures: Iterable[Figure]) -> str:
+def table(figures: Sequence[Figure]) -> str:
     """The figures as lines of text."""
-    header = ("what", "measured", "limit", "peer", "")
+    header = ("what", "measured", "peer", "limit", "")
     rows = [header]
     for figure in figures:
         sign = "<=" if figure.better == "less" else ">="
@@ -43,15 +43,17 @@ def table(figures: Iterable[Figure]) -> str:
             peer += f": {_number(figure.peer_value)}"
         verdict = "" if figure.limit is None else "holds" if figure.holds else "FALLS SHORT"
         measured = f"{_number(figure.value)} {figure.unit}"
-        rows.append((figure.what, measured, limit, peer, verdict))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+        rows.append((figure.what, measured, peer, limit, verdict))
+    if all(figure.limit is None for figure in figures):
+        rows = [row[:3] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
 
 
-def to_json(figures: Iterable[Figure]) -> str:
+def to_json(figures: Sequence[Figure]) -> str:
     """The figures, with the machine they were measured on."""
     machine = {
         "python": platform.python_version(),

@@ -20,11 +20,15 @@ def command(workers: int, seconds: float, *, as_json: bool) -> None:
         raise click.BadParameter("expected 1 to 600.", param_hint="--seconds")
     from dtask.bench import figures, measure  # noqa: PLC0415 (start-up time of the other commands)
 
-    found = [
-        *measure.latencies(min(workers, 1_000), seconds=seconds),
-        *measure.placements(workers, seconds=seconds),
-        *measure.batches(workers, seconds=seconds),
-    ]
+    measurements = {
+        "latency of one connection": measure.latencies(min(workers, 1_000), seconds=seconds),
+        "throughput of 16 connections": measure.placements(workers, seconds=seconds),
+        "batches": measure.batches(workers, seconds=seconds),
+    }
+    found: list[figures.Figure] = []
+    for name, figures_of in measurements.items():
+        click.echo(f"Measuring {name} ...", err=True)
+        found += figures_of
     if as_json:
         click.echo(figures.to_json(found))
     else:
