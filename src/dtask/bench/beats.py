@@ -27,7 +27,8 @@ async def beat(url: str, workers: int, connections: int) -> None:
     for _ in range(connections):
         transport, _ = await loop.create_connection(_Sink, host, port)
         transports.append(transport)
-    beats = [workload.heartbeat(i, max_tasks=30, current_tasks=i % 10) for i in range(workers)]
+    slots = workload.slots(workers)
+    beats = [workload.heartbeat(i, max_tasks=slots, current_tasks=i % 10) for i in range(workers)]
     started = time.perf_counter()
     burst = 0
     while True:

@@ -34,7 +34,7 @@ class Figure(Struct, frozen=True, kw_only=True):
 def table(figures: Sequence[Figure]) -> str:
     """The figures as lines of text."""
     header = ("what", "measured", "peer", "limit", "")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for figure in figures:
         sign = "<=" if figure.better == "less" else ">="
         limit = "" if figure.limit is None else f"{sign} {_number(figure.limit)}"

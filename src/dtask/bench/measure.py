@@ -27,8 +27,7 @@ _PATIENT = ("--suspect-after", "86400", "--offline-after", "86400", "--warm-up",
 def fleet(workers: int, *, full: bool = False, patient: bool = True) -> Iterator[Server]:
     """A scheduler that knows so many workers, a third of them loaded, or all full."""
     with servers.scheduler(*(_PATIENT if patient else ("--warm-up", "0"))) as server:
-        # Also a small fleet has room for all leases of a run.
-        max_tasks = max(30, 6_000 // workers)
+        max_tasks = workload.slots(workers)
         beats = (
             workload.heartbeat(i, max_tasks=max_tasks, current_tasks=max_tasks if full else i % 10)
             for i in range(workers)

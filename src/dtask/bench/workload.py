@@ -19,6 +19,11 @@ OK: Final = 200
 REFUSED: Final = 503
 
 
+def slots(workers: int) -> int:
+    """Slots of each of so many workers: also a small fleet has room for the leases of a run."""
+    return max(30, 6_000 // workers)
+
+
 def heartbeat(index: int, *, max_tasks: int, current_tasks: int) -> bytes:
     """A heartbeat of the worker of this number; every second one has a GPU."""
     tags = ["cpu", "linux"] if index % 2 else ["gpu", "cuda-12.4", "linux"]
