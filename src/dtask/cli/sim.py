@@ -1,17 +1,15 @@
 """`dtask sim`: a fleet with faults under virtual time, any run of it by its seed."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from dtask.cli.entry import FAILED
 from dtask.cli.invocation import JSON, Invocation
+from dtask.sim import SECONDS
 
 if TYPE_CHECKING:
     from dtask.sim.world import Outcome
-
-#: Virtual seconds with faults; then they stop, and everything must settle.
-SECONDS: Final = 90.0
 
 
 @click.command("sim")

@@ -6,3 +6,8 @@ clocks misbehave as one seed says. No asyncio, no threads, no system clock: the 
 same run, event by event. After every event a ledger that works by the rules, the slow way, says
 what must be so.
 """
+
+from typing import Final
+
+#: Virtual seconds with faults, unless asked otherwise.
+SECONDS: Final = 90.0

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from dtask.core.cluster import Cluster
 from dtask.core.placement.events import Drain
+from dtask.sim import SECONDS
 from dtask.sim import weather as weathers
 from dtask.sim.client import Client
 from dtask.sim.dice import stream
@@ -19,9 +20,6 @@ from dtask.sim.scheduler import MakeCluster, Scheduler
 from dtask.sim.site import Site
 from dtask.sim.timeline import Timeline
 from dtask.sim.trace import Trace
-
-#: Virtual seconds with faults, unless asked otherwise.
-SECONDS: Final = 90.0
 
 #: Virtual seconds within which, without faults, every client must have got what it asked for.
 SERVED_S: Final = 300.0
