@@ -7,7 +7,6 @@ looks at all connections now and then, and closes those that take too long.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final, cast
@@ -196,8 +195,6 @@ class Connection(HttpToolsProtocol):
         #: When the phase began, and since when the client has not read what was written.
         self._since = self.sweep.now
         self._unread_since: float | None = None
-        #: A request whose answering has not begun.
-        self._fresh: _Cycle | None = None
         #: Bytes received since the last one of a body or of a whole request: those of a head, of
         #: trailers, or of what stands between two chunks.
         self._head_bytes = 0
@@ -239,10 +236,6 @@ class Connection(HttpToolsProtocol):
             too_large = isinstance(error.__context__, _HeadTooLarge)
             self._refuse(_HEAD_TOO_LARGE if too_large else _NOT_HTTP)
             return
-        finally:
-            if self._fresh is not None:
-                self._answer(self._fresh)
-                self._fresh = None
         if self._phase not in _IN_REQUEST:
             self._head_bytes = 0
         elif self._head_bytes > HEAD_BYTES_MAX:
@@ -309,7 +302,7 @@ class Connection(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         if before is None or before.response_complete:
-            self._fresh = cycle
+            self._start_asgi_task(cycle, self.app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
@@ -353,20 +346,6 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
 
-    def _answer(self, cycle: _Cycle) -> None:
-        """Begin to answer, without a task if that does not have to wait, as it seldom has.
-
-        A task and its turn of the loop cost as much as a placement.
-        """
-        running = cycle.run_asgi(self.app)
-        try:
-            awaited = running.send(None)
-        except StopIteration:
-            return
-        task = self.loop.create_task(_rest_of(running, awaited))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
-
     def _head_length(self) -> int:
         """Bytes of the head. What has been received may hold the body, and other requests, too."""
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -392,31 +371,6 @@ class Connection(HttpToolsProtocol):
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[error.status] + head % len(body) + body)
         self.transport.close()
-
-
-class _Rest:
-    """What is left of a coroutine that was run up to its first wait, and what it waits for."""
-
-    def __init__(self, running: Coroutine[Any, Any, None], awaited: Any) -> None:  # noqa: ANN401 (a future, or None)
-        self._running = running
-        self._awaited = awaited
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        awaited = self._awaited
-        try:
-            while True:
-                try:
-                    yield awaited
-                except BaseException as error:  # noqa: BLE001 (cancelling, too, is for the coroutine)
-                    awaited = self._running.throw(error)
-                else:
-                    awaited = self._running.send(None)
-        except StopIteration:
-            return
-
-
-async def _rest_of(running: Coroutine[Any, Any, None], awaited: Any) -> None:  # noqa: ANN401 (a future, or None)
-    await _Rest(running, awaited)
 
 
 def connection_class(sweep: Sweep) -> type[Connection]:
