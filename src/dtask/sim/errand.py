@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from msgspec import structs
+
 from dtask.core.attempts import Start
 from dtask.core.cluster import Event
 from dtask.core.placement.events import Ask, Placement, Refusal, Release
@@ -40,7 +42,6 @@ class Errand:
         holds_on: bool = False,
     ) -> None:
         self.ask_for = ask
-        self.placed_on: str | None = None
         self._site = site
         self._rng = rng
         self._client = client
@@ -73,15 +74,7 @@ class Errand:
 
     def _ask_again(self, delay_s: float, excluded: tuple[str, ...] = ()) -> None:
         """The same task, so the same answer if it still stands; or any worker but those."""
-        ask = self.ask_for
-        self.ask_for = Ask(
-            ask.task_id,
-            requirements=ask.requirements,
-            excluded=excluded,
-            strategy=ask.strategy,
-            ttl_s=ask.ttl_s,
-            trusted=ask.trusted,
-        )
+        self.ask_for = structs.replace(self.ask_for, excluded=excluded)
         self._looks = 0
         self._site.timeline.after(delay_s, self.ask)
 
@@ -129,7 +122,6 @@ class Errand:
             else:
                 self._ask_again(0.0, (placement.worker_id,))
         elif self._holds_on:
-            self.placed_on = placement.worker_id
             self._done()
         else:
             self._later(self._rng.uniform(0.2, 2.0), lambda: self._look(placement))
