@@ -22,7 +22,10 @@ TOKEN_CHARS_MAX: Final = 512
 
 
 def find_token(token_file: str | Path | None = None) -> str:
-    """The token, made if there is none yet. Raises Denied with what is wrong and what to do."""
+    """The token, made if there is none yet.
+
+    Raises Denied with what is wrong and what to do, InvalidRequest if the user has no home.
+    """
     if token_file is not None:
         return _read(Path(token_file))
     if text := os.environ.get("DTASK_TOKEN"):

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 class DtaskError(Exception):
     """Base of all errors: a sentence for people, a stable code and facts for programs."""
 
-    def __init__(self, sentence: str, *, code: str, **facts: Any) -> None:  # noqa: ANN401 (any JSON value)
+    # By position, so that a fact of another process may have any name.
+    def __init__(self, sentence: str, /, *, code: str, **facts: Any) -> None:  # noqa: ANN401 (any JSON value)
         super().__init__(sentence)
         assert code in CODES, code
         self.code = code
