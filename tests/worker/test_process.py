@@ -12,6 +12,7 @@ import pytest
 
 from dtask.worker import strays
 from dtask.worker.cgroup import Group, make_group
+from dtask.worker.executors import process
 from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, environment
 from worker.processes import duration, sleepers, soon
 
@@ -59,8 +60,9 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @pytest.fixture(params=["with", "without"])
-def group(request: pytest.FixtureRequest) -> Any:
+def group(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Every way of ending a tree is tried with a control group and without."""
+    monkeypatch.setattr(process, "GROUP_AFTER_S", 0.0)
     made = make_group(f"dtask-test-{os.getpid()}") if request.param == "with" else None
     if request.param == "with" and made is None:
         pytest.skip("this machine gives us no control groups")
@@ -68,6 +70,7 @@ def group(request: pytest.FixtureRequest) -> Any:
     if made is not None:
         made.kill()
         made.remove()
+        assert not Path(made.path).exists()
 
 
 def test_a_process_runs_in_its_directory_and_tells_its_exit_code(tmp_path: Path) -> None:
@@ -154,6 +157,7 @@ def test_a_tree_is_killed_whatever_its_processes_did(group: Group | None, tmp_pa
         bench.shell("a", line)
         bench.launch("b", "sleep", other := duration())
         await soon(lambda: len(sleepers(seconds)) == 4)
+        bench.executor.tend()
         bench.executor.kill("a")
         await bench.is_gone("a")
         assert sleepers(seconds) == []
@@ -186,16 +190,19 @@ def test_what_a_task_leaves_behind_is_killed_before_it_counts_as_gone(
 
 @pytest.mark.parametrize("group", ["with"], indirect=True)
 def test_the_control_group_finds_a_stray_that_has_cleared_its_environment(
-    group: Group | None, tmp_path: Path
+    group: Group, tmp_path: Path
 ) -> None:
     seconds = duration()
+    line = f"while ! test -e go; do sleep 0.01; done; (env -i setsid sleep {seconds} &) ; cat"
 
     async def main() -> None:
         bench = Bench(tmp_path, group)
         bench.launch("b", "sleep", other := duration())
-        # The shell is in its group a moment after it has begun.
-        bench.shell("a", f"sleep 0.2; (env -i setsid sleep {seconds} &) ; sleep {seconds}")
-        await soon(lambda: len(sleepers(seconds)) == 2)
+        pid = bench.shell("a", f"{line} < /dev/zero > /dev/null")
+        bench.executor.tend()
+        await soon(lambda: pid in group.below("a").pids())
+        (tmp_path / "go").touch()
+        await soon(lambda: bool(sleepers(seconds)))
         bench.executor.kill("a")
         await bench.is_gone("a")
         assert sleepers(seconds) == []
@@ -233,6 +240,7 @@ def test_sigterm_reaches_the_whole_tree_and_wakes_what_is_stopped(
         bench = Bench(tmp_path, group)
         pid = bench.shell("a", f"sh -c 'kill -STOP $$' & (setsid sleep {seconds} &) ; wait")
         await soon(lambda: bool(sleepers(seconds)) and psutil.STATUS_STOPPED in statuses(pid))
+        bench.executor.tend()
         bench.terminate("a")
         await bench.is_gone("a")
         assert sleepers(seconds) == []
@@ -252,6 +260,7 @@ def test_after_sigterm_the_tree_is_gone_only_when_its_last_process_is(
         bench = Bench(tmp_path, group)
         bench.launch("a", "sh", "-c", 'setsid sh -c "$CHILD" & wait', env={"CHILD": child})
         await soon((tmp_path / "ready").exists)
+        bench.executor.tend()
         bench.terminate("a")
         await soon(lambda: "a" in bench.exits)
         await asyncio.sleep(0.05)  # time in which it would be called gone
@@ -265,12 +274,12 @@ def test_after_sigterm_the_tree_is_gone_only_when_its_last_process_is(
 def test_orphans_are_reaped_and_exit_codes_of_others_left_alone(tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench(tmp_path)
-        bench.executor.reap()  # what other tests left to us
+        bench.executor.tend()  # what other tests left to us
         await soon(lambda: own.pid in zombies())
         before = zombies()
         bench.shell("a", "(setsid true &); sleep 600")
         await soon(lambda: len(zombies()) > len(before))
-        bench.executor.reap()
+        bench.executor.tend()
         assert zombies() == before
         bench.executor.kill("a")
         await bench.is_gone("a")

@@ -19,7 +19,7 @@ def opened(path: Path, log_bytes_max: int = 20) -> Spool:
 
 def folder_with(spool: Spool, stdout: bytes) -> Folder:
     folder = spool.folder("m")
-    folder.create(Record("t", 1, boot_id()))
+    folder.create()
     with folder.logs() as (out, _):
         os.write(out, stdout)
     return folder
@@ -28,9 +28,9 @@ def folder_with(spool: Spool, stdout: bytes) -> Folder:
 def leave(spool: Spool, mark: str, **facts: object) -> None:
     """A directory of an attempt as an agent that was killed leaves it."""
     folder = spool.folder(mark)
-    folder.create(
-        msgspec.convert({"task_id": "t", "fence": 1, "boot_id": boot_id(), **facts}, Record)
-    )
+    folder.create()
+    known = {"task_id": "t", "fence": 1, "pid": 0, "start_time": 0, "group": None}
+    folder.note(msgspec.convert({**known, "boot_id": boot_id(), **facts}, Record))
 
 
 def test_a_second_agent_with_the_same_spool_is_refused_and_told_who_has_it(tmp_path: Path) -> None:

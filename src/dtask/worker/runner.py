@@ -45,7 +45,7 @@ from dtask.worker.spool import LOG_BYTES_MAX, Folder, Record, Spool, spool_path
 
 _log = logging.getLogger(__name__)
 
-#: While tasks run, logs are held to their cap and orphans are reaped this often.
+#: While tasks run, logs are held to their cap and process trees are tended this often.
 TICK_S: Final = 0.2
 
 
@@ -266,12 +266,10 @@ class Runner:
         name = (start.task_id, start.fence)
         run = self._runs[name]
         assert self._lifeline is not None
-        group = self._group.path if self._group is not None else None
-        record = Record(*name, self._boot_id, group=group)
         env = environment(os.environ, mark=run.mark, name=name, extra=start.env)
         self._lifeline.expect(run.mark)
         try:
-            run.folder.create(record)
+            run.folder.create()
             with run.folder.logs() as (stdout, stderr):
                 job = Job(start.command, env, run.folder.work, stdout, stderr)
                 process = self._started.launch(run.mark, job)
@@ -284,8 +282,8 @@ class Runner:
         else:
             self._names[run.mark] = name
             self._lifeline.root(run.mark, process)
-            with contextlib.suppress(OSError):  # on a full disk its mark must do to find it
-                run.folder.note(record.of(process))
+            group = self._group.path if self._group is not None else None
+            run.folder.note(Record(*name, process.pid, process.start_time, self._boot_id, group))
 
     def _not_launched(self, name: Name, sentence: str) -> None:
         assert self._lifeline is not None
@@ -322,7 +320,7 @@ class Runner:
         self._ticks = None
         for name in self._names.values():
             self._runs[name].folder.cut()
-        self._started.reap()
+        self._started.tend()
         self._handle(Tick())  # loop timers stand still while a machine sleeps, deadlines don't
 
 

@@ -22,13 +22,12 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from dtask.errors import Conflict, Unavailable
 from dtask.state_home import state_home
 from dtask.worker import strays
 from dtask.worker.cgroup import Group
-from dtask.worker.strays import Process
 
 #: Log of one attempt. Each of its two streams may take half, so that a flood on one never drowns
 #: what the other says.
@@ -44,21 +43,19 @@ Stream = Literal["stdout", "stderr"]
 
 
 class Record(Struct, frozen=True):
-    """What a later agent must know of an attempt; its directory's name is its mark."""
+    """What a later agent must know of an attempt, once its main process has started.
+
+    Before that, and if a full disk took no record, the directory's name must do: it is the mark.
+    """
 
     task_id: str
     fence: int
-    #: Pids and start times mean nothing after another boot.
+    #: Of the main process. They mean nothing after another boot.
+    pid: int
+    start_time: int
     boot_id: str
-    #: Of the main process; None until it has started.
-    pid: int | None = None
-    start_time: int | None = None
     #: The control group of all attempts of that agent.
-    group: str | None = None
-
-    def of(self, process: Process) -> "Record":
-        """The same with its main process."""
-        return structs.replace(self, pid=process.pid, start_time=process.start_time)
+    group: str | None
 
 
 class Folder:
@@ -75,17 +72,15 @@ class Folder:
         """The attempt's working directory."""
         return self.path / "work"
 
-    def create(self, record: Record) -> None:
+    def create(self) -> None:
         """Make it. Raises OSError."""
         self.path.mkdir(mode=0o700)
         self.work.mkdir(mode=0o700)
-        self.note(record)
 
     def note(self, record: Record) -> None:
-        """Put `record` in place of the one before. Raises OSError."""
-        written = self.path / "record.new"
-        written.write_bytes(msgspec.json.encode(record))
-        written.replace(self.path / "record.json")
+        """Write the record, as far as the disk has room."""
+        with contextlib.suppress(OSError):
+            (self.path / "record.json").write_bytes(msgspec.json.encode(record))
 
     @contextlib.contextmanager
     def logs(self) -> Iterator[tuple[int, int]]:
@@ -249,7 +244,7 @@ def _living_roots(records: list[Record]) -> dict[int, int]:
     boot = boot_id()
     roots = {}
     for record in records:
-        if record.boot_id == boot and record.pid is not None and record.start_time is not None:
+        if record.boot_id == boot:
             process = strays.look(record.pid)
             if process is not None and process.start_time == record.start_time:
                 roots[record.pid] = record.start_time

@@ -9,6 +9,7 @@ when the agent has no child that it does not know, which is one read of /proc, n
 """
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -43,6 +44,10 @@ INHERITED: Final = (
     "NVIDIA_VISIBLE_DEVICES",
 )
 
+#: A tree that lives so long gets a control group. Entering one holds up every fork and exit of the
+#: machine for milliseconds, which short tasks would feel; until then, marks must do.
+GROUP_AFTER_S: Final = 1.0
+
 #: A tree that is not gone so long after SIGKILL is worth a line in the log.
 STUCK_S: Final = 10.0
 
@@ -68,10 +73,14 @@ class Job(NamedTuple):
 class Child:
     """A process tree of ours: its main process, and what is known of its end."""
 
-    def __init__(self, mark: str, popen: "subprocess.Popen[bytes]", process: Process) -> None:
+    def __init__(
+        self, mark: str, popen: "subprocess.Popen[bytes]", process: Process, since: float
+    ) -> None:
         self.mark = mark
         self.popen = popen
         self.process = process
+        #: Loop seconds of its start.
+        self.since = since
         self.group: Group | None = None
         #: The main process has ended and its exit code was fetched.
         self.exited = False
@@ -137,11 +146,11 @@ class ProcessExecutor:
             raise NotStarted(_explained(error, job)) from None
         process = strays.look(popen.pid)
         assert process is not None, "a child that was not waited for is always there"
-        child = Child(mark, popen, process)
-        child.group = self._enter_group(mark, popen.pid)
+        loop = asyncio.get_running_loop()
+        child = Child(mark, popen, process, loop.time())
         self._children[mark] = child
         self._mains.add(popen.pid)
-        asyncio.get_running_loop().add_reader(exits, self._on_exit, child, exits)
+        loop.add_reader(exits, self._on_exit, child, exits)
         return process
 
     def terminate(self, mark: str) -> None:
@@ -159,26 +168,28 @@ class ProcessExecutor:
             child.pause_s = strays.PAUSE_S_MIN
             self._sweep(child)
 
-    def reap(self) -> None:
-        """Fetch the exits of orphans that nobody else waits for. Call it now and then."""
+    def tend(self) -> None:
+        """Fetch the exits of orphans, give groups to trees that stay. Call it now and then."""
         self._orphans()
+        grown_up = asyncio.get_running_loop().time() - GROUP_AFTER_S
+        for child in self._children.values():
+            if child.group is None and child.since <= grown_up and not child.exited:
+                self._give_group(child)
 
-    def _enter_group(self, mark: str, pid: int) -> Group | None:
+    def _give_group(self, child: Child) -> None:
+        """Make a control group for the child's tree and have it enter."""
         if self._group is None:
-            return None
-        group = self._group.below(mark)
+            return
+        group = self._group.below(child.mark)
         try:
             group.create()
-            # What it has forked before this moment is found by its mark.
-            group.add(pid)
-        except ProcessLookupError:
-            pass  # it has ended already; its group, if it has one, is the same to us
         except OSError as error:
             _log.warning("Control groups don't work here (%s): doing without.", error.strerror)
-            group.remove()
             self._group = None
-            return None
-        return group
+            return
+        child.group = group
+        pids = [process.pid for process in self._tree(child)]
+        asyncio.get_running_loop().run_in_executor(None, _enter, child, group, pids)
 
     def _on_exit(self, child: Child, exits: int) -> None:
         """The main process ended: tell, and see what it left."""
@@ -306,6 +317,13 @@ def _explained(error: OSError | ValueError, job: Job) -> str:
         return f"The program {name!r} may not be run by this worker's user: see its permissions."
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"The command {name!r} can't be started: {reason}."
+
+
+def _enter(child: Child, group: Group, pids: list[int]) -> None:
+    for pid in pids:
+        if not child.exited:
+            with contextlib.suppress(OSError):  # it has just ended, and the group may be gone too
+                group.add(pid)
 
 
 def _exit_code(exits: int) -> int | None:
