@@ -1,7 +1,8 @@
 import pytest
 
 from core.env import Env
-from dtask.errors import Denied
+from dtask.core.placement.events import Heartbeat
+from dtask.errors import Denied, InvalidRequest
 
 
 def test_an_untrusted_heartbeat_never_takes_over_a_trusted_id(env: Env) -> None:
@@ -119,3 +120,60 @@ def test_a_worker_without_incarnation_may_start_over_with_its_numbers_once_suspe
     env.beat("w1", seq=4, current_tasks=0)
     env.take("w1", "back")
     assert (env.view().reported, env.view().status) == (0, "online")
+
+
+def test_a_worker_that_leaves_is_offline_at_once_and_so_are_its_leases(env: Env) -> None:
+    env.worker("w1", tasks=())
+    fence = env.place("t").fence
+    env.beat("w1", tasks=(("t", fence),), leaving=True)
+    env.take("w1", "left")
+    assert (env.view().status, env.view().leases) == ("offline", 0)
+    assert env.refuse("u").offline == 1
+
+
+def test_a_worker_reports_an_operators_drain_to_a_scheduler_that_was_restarted(env: Env) -> None:
+    env.worker("w1", drained=True)
+    env.take("w1", "draining")
+    assert env.view().draining
+    env.drain("w1", drained=False)
+    assert not env.beat("w1").drained, "what it still repeats is older than the operator's word"
+    assert not env.view().draining
+
+
+def test_a_drain_by_an_operator_outlives_a_restart_of_the_worker(env: Env) -> None:
+    env.worker("w1", incarnation="i1")
+    env.drain("w1")
+    assert env.beat("w1", incarnation="i2").drained
+    env.take("w1", "renewed")
+    assert env.refuse().draining == 1
+
+
+def test_repeated_tags_count_once(env: Env) -> None:
+    env.worker("w1", "gpu,gpu,ssd")
+    assert env.view().tags == ("gpu", "ssd")
+    env.beat("w1", tags=("ssd", "ssd"))
+    assert env.refuse("t", "gpu").missing == {"gpu": 1}
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_heartbeat_with_a_bad_tag_changes_nothing(env: Env, *, joined: bool) -> None:
+    if joined:
+        env.worker("w1", "gpu", current_tasks=1)
+    rows = env.workers()
+    for bad, code, field in [
+        (("ok", "a|b"), "bad_tag", "resource_tags[1]"),
+        (tuple(f"t{n}" for n in range(65)), "malformed", "resource_tags"),
+    ]:
+        with pytest.raises(InvalidRequest) as refused:
+            env.handle(Heartbeat("w1", "w1:9000", bad, 4, current_tasks=3))
+        assert (refused.value.code, refused.value.facts) == (code, {"field": field})
+    assert env.workers() == rows
+
+
+def test_what_an_offline_worker_held_counts_when_it_is_back_and_names_it(env: Env) -> None:
+    env.worker("w1", slots=2, tasks=(("old", 7),))
+    env.advance(20)
+    env.take("w1", "suspect", "offline")
+    env.beat("w1")
+    env.take("w1", "back")
+    assert env.occupancy() == 1

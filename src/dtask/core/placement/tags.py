@@ -95,7 +95,7 @@ def check_tag(tag: str, field: str) -> None:
             )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=512)  # of the longest lists, 32 KB each, they would take 16 MB
 def parse(texts: tuple[str, ...], field: str = "required_tags") -> Requirements:
     """Parse the elements of `required_tags`. Raises InvalidRequest that names the element."""
     return tuple(_parse_one(text, f"{field}[{i}]") for i, text in enumerate(texts))

@@ -1,0 +1,121 @@
+import pytest
+
+from core.env import Env
+from dtask.core.cluster import Settings
+from dtask.core.placement.events import Drain
+from dtask.core.placement.fleet import Health
+
+
+def test_a_view_shows_what_the_worker_said_and_what_is_taken(env: Env) -> None:
+    env.worker(
+        "w1", "gpu,ssd", slots=4, current_tasks=1, incarnation="i", metrics={"gpu": 0.5, "os": None}
+    )
+    env.place("t")
+    view = env.view()
+    assert (view.worker_id, view.address, view.tags) == ("w1", "w1:9000", ("gpu", "ssd"))
+    assert (view.max_tasks, view.occupancy, view.reported, view.leases) == (4, 2, 1, 1)
+    assert (view.status, view.last_heartbeat) == ("online", env.now)
+    assert (view.trusted, view.draining, view.incarnation) == (False, False, "i")
+    assert view.metrics == {"gpu": 0.5, "os": None}
+
+
+def test_the_last_heartbeat_is_shown_in_epoch_seconds_also_after_a_stall(env: Env) -> None:
+    env.worker("w1")
+    env.stall(100)
+    env.beat("w1")
+    assert env.view().last_heartbeat == env.now
+
+
+def test_a_listing_goes_by_id_and_in_slices(env: Env) -> None:
+    for name in ("c", "a", "d", "b"):
+        env.worker(name)
+    assert [row.worker_id for row in env.workers()] == ["a", "b", "c", "d"]
+    assert [row.worker_id for row in env.workers(limit=3)] == ["a", "b", "c"]
+    assert [row.worker_id for row in env.workers(after="b", limit=1)] == ["c"]
+    assert [row.worker_id for row in env.workers(after="bb")] == ["c", "d"]
+    assert env.workers(after="d") == []
+
+
+def test_a_worker_that_is_forgotten_between_two_slices_hides_no_other() -> None:
+    env = Env(Settings(health=Health(forget_after_s=1.0), warm_up_s=0.0))
+    for name in ("a", "b", "c"):
+        env.worker(name)
+    assert [row.worker_id for row in env.workers(limit=2)] == ["a", "b"]
+    env.beat("b", leaving=True)
+    env.take("b", "left")
+    env.advance(1)
+    env.take("b", "forgotten")
+    assert [row.worker_id for row in env.workers(after="b", limit=2)] == ["c"]
+
+
+def test_workers_go_silent_each_at_its_own_time(env: Env) -> None:
+    env.worker("a")
+    env.advance(2)
+    env.worker("b")
+    env.advance(2)
+    env.beat("a")
+    env.advance(8)
+    env.take("b", "suspect")
+    env.advance(2)
+    env.take("a", "suspect")
+    env.advance(8)
+    env.take("b", "offline")
+    env.advance(2)
+    env.take("a", "offline")
+
+
+def test_a_suspect_that_heartbeats_is_back_and_online(env: Env) -> None:
+    env.worker("a")
+    env.worker("b", current_tasks=1)
+    env.advance(10)
+    env.take("a", "suspect")
+    env.take("b", "suspect")
+    env.beat("b")
+    env.take("b", "back")
+    assert env.place().worker_id == "b"
+
+
+@pytest.mark.parametrize("by", ["operator", "worker"])
+def test_a_drained_worker_keeps_its_leases_and_takes_tasks_again_when_undrained(
+    env: Env, by: str
+) -> None:
+    env.worker("w1")
+    env.place("t")
+    if by == "operator":
+        assert env.drain("w1").draining
+        assert env.beat("w1").drained
+    else:
+        env.beat("w1", draining=True)
+        env.take("w1", "draining")
+    assert env.refuse("u").draining == 1
+    assert env.view().leases == 1
+    if by == "operator":
+        env.drain("w1", drained=False)
+        assert not env.beat("w1").drained
+    else:
+        env.beat("w1", draining=False)
+        env.take("w1", "undrained")
+    env.place("u")
+
+
+def test_both_must_take_back_their_word_before_a_worker_takes_tasks(env: Env) -> None:
+    env.worker("w1", draining=True)
+    env.take("w1", "draining")
+    env.handle(Drain("w1", drained=True))
+    env.beat("w1", draining=False)
+    assert env.refuse().draining == 1
+    env.drain("w1", drained=False)
+    env.place()
+
+
+def test_a_slot_of_the_table_serves_the_next_worker_with_nothing_left_in_it() -> None:
+    env = Env(Settings(health=Health(forget_after_s=1.0), warm_up_s=0.0))
+    env.worker("a", "gpu", trusted=True, draining=True, leaving=True)
+    env.take("a", "draining", "left")
+    env.advance(1)
+    env.take("a", "forgotten")
+    env.worker("b")
+    refusal = env.refuse("t", "gpu", trusted=True)
+    assert (refusal.draining, refusal.untrusted) == (0, 1)
+    assert env.refuse("t", "gpu").missing == {"gpu": 1}
+    env.place("t")
