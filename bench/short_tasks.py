@@ -39,6 +39,7 @@ def main(small: bool) -> Iterator[Figure]:
         token_file = f"{server.environment['XDG_STATE_HOME']}/dtask/token"
         try:
             with Client(server.url, token=find_token(token_file)) as client:
+                joined(client)
                 client.run_on(["true"], timeout=30)
                 started = time.perf_counter()
                 with ThreadPoolExecutor(2 * SLOTS) as pool:
@@ -62,6 +63,14 @@ def main(small: bool) -> Iterator[Figure]:
         value=sorted(spent)[len(spent) // 2] * 1e3,
         unit="ms",
     )
+
+
+def joined(client: Client) -> None:
+    """Wait until the worker is known: who asks before is told to come back in half a minute."""
+    deadline = time.perf_counter() + 30
+    while not client.workers():
+        assert time.perf_counter() < deadline, "the worker did not join within half a minute"
+        time.sleep(0.02)
 
 
 def run(client: Client) -> bool:

@@ -29,7 +29,7 @@ def test_a_program_prints_its_table(name: str) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     head, *rows = ended.stdout.splitlines()
-    assert head.split() == ["what", "measured", "limit", "peer"]
+    assert head.split()[:2] == ["what", "measured"]
     assert rows
     for row in rows:
         assert re.search(r"  [0-9][0-9.,e+-]* \S", row), row
