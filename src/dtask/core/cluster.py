@@ -19,6 +19,7 @@ from dtask.core.placement import place as placing
 from dtask.core.placement.events import (
     Ask,
     AskAll,
+    AskEach,
     Drain,
     Heard,
     Heartbeat,
@@ -33,7 +34,7 @@ from dtask.core.placement.events import (
 from dtask.core.placement.explain import explain
 from dtask.core.placement.fleet import Fleet, Health, Worker, view
 from dtask.core.placement.leases import Leases, placement
-from dtask.errors import NotFound
+from dtask.errors import Busy, NotFound
 
 #: The shell ticks at least this often.
 TICK_S: Final = 0.5
@@ -85,6 +86,7 @@ class Cluster:
         self._handlers: dict[type, Callable[[Any, float], Any]] = {
             Heartbeat: self._on_heartbeat,
             Ask: self._on_ask,
+            AskEach: self._on_ask_each,
             AskAll: self._on_ask_all,
             Release: self._on_release,
             Drain: self._on_drain,
@@ -167,6 +169,15 @@ class Cluster:
             return explain(self._fleet, event, warm_in_s=self.warm_in_s())
         self._due = min(self._due, lease.expires_at)
         return placement(lease, self._stalled_s)
+
+    def _on_ask_each(self, event: AskEach, at: float) -> list[Placement | Refusal | Busy]:
+        answers: list[Placement | Refusal | Busy] = []
+        for ask in event.asks:
+            try:
+                answers.append(self._on_ask(ask, at))
+            except Busy as busy:
+                answers.append(busy)
+        return answers
 
     def _on_ask_all(self, event: AskAll, at: float) -> list[Placement] | Refusal:
         warm_in_s = self.warm_in_s()

@@ -184,12 +184,6 @@ class ErrorAnswer(Struct, frozen=True, omit_defaults=True):
     limit_bytes: int | None = None
 
 
-class BatchAnswer(Struct, frozen=True):
-    """One entry a task, in the order asked: a placement or an error."""
-
-    placements: list[PlacementAnswer | ErrorAnswer]
-
-
 class ReleaseAnswer(Struct, frozen=True):
     """The lease is over."""
 

@@ -69,6 +69,12 @@ class Ask(Struct, frozen=True, gc=False):
     trusted: bool = False
 
 
+class AskEach(Struct, frozen=True):
+    """Place each as if it had come alone. Answer: for each a Placement, a Refusal or Busy."""
+
+    asks: tuple[Ask, ...]
+
+
 class AskAll(Struct, frozen=True):
     """Place all of these or none. Answer: a list of Placement, or the first Refusal."""
 

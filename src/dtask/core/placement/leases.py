@@ -24,6 +24,9 @@ FRESH_S: Final = 3.0
 #: Fences a second: fences start at epoch seconds times this.
 FENCES_PER_S: Final = 2**20
 
+#: How often the fence is lifted to what the clock says.
+LIFT_EVERY_S: Final = 1.0
+
 #: A worker may claim any fence, but only one below this lifts ours, so that no claim can push
 #: fences out of the 2^53 that JSON readers count exactly. Reached by the clock in the year 2106.
 FENCE_LIFT_MAX: Final = 2**52
@@ -74,6 +77,8 @@ class Leases:
         self.by_task: dict[str, Lease] = {}
         self._fleet = fleet
         self._fence = int(now * FENCES_PER_S)
+        #: Core time when the fence is next lifted.
+        self._lift_at = now
         #: (core time, fence, lease). An entry may stand for a lease that has ended, was renewed
         #: or confirmed since: that shows when it comes up.
         self._ends: list[tuple[float, int, Lease]] = []
@@ -82,9 +87,12 @@ class Leases:
         """Take a slot of `worker` for `task_id`, which holds no lease."""
         assert worker.base + worker.counted < worker.max_tasks, worker.worker_id
         assert task_id not in self.by_task, task_id
-        # Fences keep up with the clock, so that one that began behind its predecessor's soon
-        # grants fences above those that workers have seen.
-        self._fence = max(self._fence + 1, int(at * FENCES_PER_S))
+        if at >= self._lift_at:
+            # Fences keep up with the clock, so that one that began behind its predecessor's soon
+            # grants fences above those that workers have seen.
+            self._fence = max(self._fence, int(at * FENCES_PER_S))
+            self._lift_at = at + LIFT_EVERY_S
+        self._fence += 1
         lease = Lease(task_id, worker, self._fence, at, ttl_s)
         self.by_task[task_id] = worker.leases[task_id] = lease
         if worker.fresh is not None:

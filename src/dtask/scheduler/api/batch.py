@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec.structs import fields
 
-from dtask.core.placement.events import Ask, AskAll, Placement, Refusal
+from dtask.core.placement.events import Ask, AskAll, AskEach, Placement, Refusal
 from dtask.errors import DtaskError, InvalidRequest
 from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.answers import Send, send_error, send_json
@@ -63,18 +63,17 @@ class Batches:
 
     async def _place_each(self, asks: Sequence[Ask], trusted: bool) -> list[dict[str, Any]]:
         answers = []
-        for i, ask in enumerate(asks):
-            if i % SLICE_TASKS == 0 and i:
+        for start in range(0, len(asks), SLICE_TASKS):
+            if start:
                 await asyncio.sleep(0)
-            try:
-                answer = self._handle(ask)
-            except DtaskError as error:
-                answers.append(error.body())
-                continue
-            if isinstance(answer, Placement):
-                answers.append(self._placed(answer, ask, trusted))
-            else:
-                answers.append(refused(answer).body())
+            some = asks[start : start + SLICE_TASKS]
+            for ask, answer in zip(some, self._handle(AskEach(tuple(some))), strict=True):
+                if isinstance(answer, Placement):
+                    answers.append(self._placed(answer, ask, trusted))
+                elif isinstance(answer, Refusal):
+                    answers.append(refused(answer).body())
+                else:
+                    answers.append(answer.body())
         return answers
 
     def _placed(self, placement: Placement, ask: Ask, trusted: bool) -> dict[str, Any]:
