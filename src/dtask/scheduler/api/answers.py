@@ -47,13 +47,21 @@ async def send_error(
     send: Send, error: DtaskError, *, more: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
     """Answer with an error: its status and its body."""
+    for message in error_messages(error, *more):
+        await send(message)
+
+
+def error_messages(error: DtaskError, *more: tuple[bytes, bytes]) -> tuple[Message, Message]:
+    """Both messages of an answer with an error."""
     body = encode(error.body())
     if error.status == _UNAUTHORIZED:
         more = (*more, (b"www-authenticate", b"Bearer"))
     if (retry_after_s := error.facts.get("retry_after_s")) is not None:
         more = (*more, retry_after(retry_after_s))
-    await send(start(error.status, len(body), *more))
-    await send({"type": "http.response.body", "body": body})
+    return (
+        start(error.status, len(body), *more),
+        {"type": "http.response.body", "body": body},
+    )
 
 
 async def send_bug(send: Send, scope: Scope) -> None:

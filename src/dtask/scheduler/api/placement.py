@@ -1,9 +1,11 @@
 """From the core's answer to a question to what goes out: a placement, or why there is none."""
 
+import functools
 from typing import Any
 
 from dtask.core.placement.events import Placement, Refusal
 from dtask.errors import NoWorker
+from dtask.scheduler.api.answers import Message, error_messages
 from dtask.wire.ticket import make_ticket
 
 
@@ -50,6 +52,41 @@ def refused(refusal: Refusal) -> NoWorker:
         facts["task_id"] = refusal.task_id
     code = "warming_up" if refusal.warming_up else "no_worker"
     return NoWorker(_sentence(refusal), code=code, **facts)
+
+
+def refusal_messages(refusal: Refusal) -> tuple[Message, Message]:
+    """Both messages of the answer to one question that is refused.
+
+    A fleet that is full refuses many in the same words, so those are kept.
+    """
+    if refusal.did_you_mean:
+        return error_messages(refused(refusal))
+    missing = tuple(refusal.missing.items())
+    counts = (refusal.offline, refusal.draining, refusal.excluded, refusal.untrusted, refusal.full)
+    return _plain_messages(missing, counts, refusal.retry_after_s, refusal.warming_up)
+
+
+@functools.lru_cache(maxsize=256)
+def _plain_messages(
+    missing: tuple[tuple[str, int], ...],
+    counts: tuple[int, int, int, int, int],
+    retry_after_s: float,
+    warming_up: bool,
+) -> tuple[Message, Message]:
+    offline, draining, excluded, untrusted, full = counts
+    refusal = Refusal(
+        task_id="",
+        offline=offline,
+        draining=draining,
+        excluded=excluded,
+        untrusted=untrusted,
+        missing=dict(missing),
+        full=full,
+        did_you_mean={},
+        retry_after_s=retry_after_s,
+        warming_up=warming_up,
+    )
+    return error_messages(refused(refusal))
 
 
 def _sentence(refusal: Refusal) -> str:

@@ -5,11 +5,11 @@ from typing import Final
 from dtask.core.placement.events import Placement
 from dtask.errors import InvalidRequest
 from dtask.scheduler.api.access import Access
-from dtask.scheduler.api.answers import Receive, Scope, Send, ok_start, send_error
+from dtask.scheduler.api.answers import Receive, Scope, Send, ok_start
 from dtask.scheduler.api.ask import ask_of
 from dtask.scheduler.api.batch import Batches
 from dtask.scheduler.api.body import read_body, refuse_size
-from dtask.scheduler.api.placement import placed, placed_with_ticket, refused
+from dtask.scheduler.api.placement import placed, placed_with_ticket, refusal_messages
 from dtask.scheduler.loop import Loop
 from dtask.wire.codec import Body, encode
 from dtask.wire.limits import BATCH_BYTES_MAX, BODY_BYTES_MAX
@@ -45,7 +45,8 @@ class Questions:
             refuse_size(BODY_BYTES_MAX)
         answer = self._handle(ask_of(body, trusted))
         if not isinstance(answer, Placement):
-            await send_error(send, refused(answer))
+            for message in refusal_messages(answer):
+                await send(message)
             return
         if trusted:
             out = encode(placed_with_ticket(answer, body.task_id, self._ticket_key))

@@ -207,13 +207,13 @@ class ProcessExecutor:
         """One look at a tree that is to end, and a timer for the next unless it is gone."""
         if child.timer is not None:
             child.timer.cancel()
+        if child.killing and child.group is not None:
+            child.group.kill()  # before we look: a tree that grows while it is walked is gone
         left = self._tree(child)
         if child.exited and not left:
             self._forget(child)
             return
         if child.killing:
-            if child.group is not None:
-                child.group.kill()
             for process in left:
                 strays.send(process, signal.SIGKILL)
             self._complain(child, left)
