@@ -69,7 +69,7 @@ def group(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> An
     yield made
     if made is not None:
         made.kill()
-        made.remove()
+        made.remove_soon()
         assert not Path(made.path).exists()
 
 

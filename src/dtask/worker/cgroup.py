@@ -9,7 +9,11 @@ Only light modules are imported here: the guard uses this file too.
 
 import contextlib
 import os
+import time
 from typing import Final
+
+#: What is still in a group after this long lives.
+REMOVE_S: Final = 1.0
 
 #: The file system's name in /proc/self/mountinfo.
 _KIND: Final = b"cgroup2"
@@ -46,13 +50,27 @@ class Group:
         with contextlib.suppress(OSError):
             _write(f"{self.path}/cgroup.kill", "1")
 
-    def remove(self) -> None:
-        """Remove it and the groups below, as far as they are empty."""
-        with contextlib.suppress(OSError):
+    def remove(self) -> bool:
+        """Remove it and the groups below, as far as they are empty; whether it is gone.
+
+        A process that has just ended may still be in it for a moment.
+        """
+        try:
             names = [entry.name for entry in os.scandir(self.path) if entry.is_dir()]
             for name in names:
                 self.below(name).remove()
             os.rmdir(self.path)  # noqa: PTH106 (too heavy)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def remove_soon(self) -> None:
+        """Remove it, waiting a little for what has just ended in it."""
+        give_up_at = time.monotonic() + REMOVE_S
+        while not self.remove() and time.monotonic() < give_up_at:
+            time.sleep(REMOVE_S / 100)
 
 
 def make_group(name: str) -> Group | None:

@@ -37,7 +37,7 @@ def main() -> None:
         roots = {root[0]: root[1] for root in attempts.values() if root is not None}
         strays.kill_all(attempts, roots, GIVE_UP_AFTER_S)
     if group is not None:
-        group.remove()
+        group.remove_soon()
 
 
 def follow(pipe: int) -> dict[str, tuple[int, int] | None]:

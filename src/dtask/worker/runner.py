@@ -136,7 +136,7 @@ class Runner:
         guard, self._executor, self._lifeline = self._lifeline, None, None
         await guard.stop()
         if self._group is not None:
-            self._group.remove()
+            await asyncio.to_thread(self._group.remove_soon)
         await asyncio.to_thread(self._spool.clear)
         self._spool.close()
 

@@ -209,7 +209,7 @@ class Spool:
                 code="spool_unusable",
             )
         for group in groups:
-            group.remove()
+            group.remove_soon()
         for mark in marks:
             self.folder(mark).remove()
 

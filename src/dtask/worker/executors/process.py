@@ -117,6 +117,8 @@ class ProcessExecutor:
         self._mains: set[int] = set()
         #: Children that were there when no attempt was: they can't come from one.
         self._bystanders: set[tuple[int, int]] = set()
+        #: Groups of trees that are gone, which could not be removed at once.
+        self._emptying: list[Group] = []
         self._adopts = become_subreaper()
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             # Whoever started us left it so, and exit codes would be lost before we see them.
@@ -169,8 +171,12 @@ class ProcessExecutor:
             self._sweep(child)
 
     def tend(self) -> None:
-        """Fetch the exits of orphans, give groups to trees that stay. Call it now and then."""
+        """Fetch the exits of orphans, give groups to trees that stay, remove those of the gone.
+
+        To be called now and then.
+        """
         self._orphans()
+        self._emptying = [group for group in self._emptying if not group.remove()]
         grown_up = asyncio.get_running_loop().time() - GROUP_AFTER_S
         for child in self._children.values():
             if child.group is None and child.since <= grown_up and not child.exited:
@@ -221,8 +227,8 @@ class ProcessExecutor:
         child.pause_s = min(2 * child.pause_s, strays.PAUSE_S_MAX)
 
     def _forget(self, child: Child) -> None:
-        if child.group is not None:
-            child.group.remove()
+        if child.group is not None and not child.group.remove():
+            self._emptying.append(child.group)
         del self._children[child.mark]
         self._on_gone(child.mark)
 
