@@ -2,7 +2,7 @@ import pytest
 
 from core.env import Env, an_ask
 from dtask.core.placement import leases
-from dtask.core.placement.events import Refusal
+from dtask.core.placement.events import AskEach, Refusal
 from dtask.errors import Busy
 
 
@@ -101,3 +101,15 @@ def test_all_or_nothing_changes_nothing_when_the_table_of_leases_is_full(
     with pytest.raises(Busy):
         env.ask_all(*(an_ask(f"t{n}") for n in range(1, 5)))
     assert env.workers() == rows
+
+
+def test_asked_each_for_itself_a_full_table_of_leases_refuses_only_what_it_must(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASES_MAX", 2)
+    env.worker("w1", slots=9)
+    first = env.place("t0")
+    again, second, busy = env.handle(AskEach((an_ask("t0"), an_ask("t1"), an_ask("t2"))))
+    assert again == first
+    assert second.worker_id == "w1"
+    assert isinstance(busy, Busy)

@@ -20,7 +20,15 @@ from core import naive
 from core.env import START, Env
 from dtask.core.cluster import Settings
 from dtask.core.placement import tags
-from dtask.core.placement.events import Ask, Drain, Heartbeat, Placement, Refusal, WorkerView
+from dtask.core.placement.events import (
+    Ask,
+    AskEach,
+    Drain,
+    Heartbeat,
+    Placement,
+    Refusal,
+    WorkerView,
+)
 from dtask.core.placement.fleet import Health
 from dtask.errors import NotFound
 
@@ -238,6 +246,13 @@ class Placements(RuleBasedStateMachine):
         rows = self.env.workers()
         answer = self.env.handle(ask)
         self.must_agree(self.decide(ask, rows), answer)
+
+    @rule(questions=st.lists(asks, min_size=1, max_size=4))
+    def ask_each(self, questions: list[Ask]) -> None:
+        rows = self.env.workers()
+        answers = self.env.handle(AskEach(tuple(questions)))
+        for ask, answer in zip(questions, answers, strict=True):
+            self.must_agree(self.decide(ask, rows), answer)
 
     @rule(questions=st.lists(asks, min_size=1, max_size=4))
     def ask_all(self, questions: list[Ask]) -> None:
