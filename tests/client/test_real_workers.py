@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from client.workers import PATIENCE_S, WorkerProcess, worker_process
 from dtask import AsyncClient, Client
 from dtask.client import runs
 from dtask.errors import Unavailable
-from servers import RunningScheduler, running_scheduler, scheduler_process
+from servers import PATIENCE_S, RunningScheduler, running_scheduler, scheduler_process
+from workers import WorkerProcess, worker_process
 
 pytestmark = pytest.mark.e2e
 
@@ -23,23 +23,20 @@ pytestmark = pytest.mark.e2e
 class Fleet:
     """A real scheduler, real workers, and a client."""
 
-    def __init__(self, scheduler: RunningScheduler, stack: ExitStack, home: Path) -> None:
+    def __init__(self, scheduler: RunningScheduler, stack: ExitStack) -> None:
         self.scheduler = scheduler
         self.client = Client(scheduler.url, token=scheduler.token)
         self._stack = stack
-        self._home = home
 
     def worker(self, worker_id: str, *arguments: str, max_tasks: int = 4) -> WorkerProcess:
         """Start a worker, and wait until it can be placed on."""
         before = {worker.worker_id: worker.incarnation for worker in self.client.workers()}
         started = self._stack.enter_context(
             worker_process(
-                worker_id,
+                *("--id", worker_id, "--max-tasks", str(max_tasks)),
                 *arguments,
-                *("--max-tasks", str(max_tasks)),
                 scheduler=self.scheduler.url,
                 token=self.scheduler.token,
-                home=self._home,
             )
         )
         eventually(
@@ -56,9 +53,9 @@ class Fleet:
 
 
 @pytest.fixture(name="fleet")
-def a_fleet(tmp_path: Path) -> Iterator[Fleet]:
+def a_fleet() -> Iterator[Fleet]:
     with running_scheduler() as scheduler, ExitStack() as stack:
-        fleet = Fleet(scheduler, stack, tmp_path)
+        fleet = Fleet(scheduler, stack)
         yield fleet
         fleet.client.close()  # before its workers, which would wait for it to read how tasks ended
 
@@ -107,17 +104,15 @@ def test_a_task_of_any_id_can_be_run(task_id: str, fleet: Fleet) -> None:
     assert (outcome.task_id, outcome.stdout) == (task_id, b"hi\n")
 
 
-def test_short_tasks_keep_the_slots_of_a_worker_busy(tmp_path: Path) -> None:
-    """Four slots and tasks of 0.1 s: at least 80 % of 40 a second, in the best of three tries."""
+def test_short_tasks_keep_the_slots_of_a_worker_busy() -> None:
+    """Four slots and tasks of 0.1 s: at least 80 % of 40 a second, in the best of eight tries."""
     with ExitStack() as stack:
         scheduler = stack.enter_context(scheduler_process())
         stack.enter_context(
             worker_process(
-                "w1",
-                *("--max-tasks", "4"),
+                *("--id", "w1", "--max-tasks", "4"),
                 scheduler=scheduler.url,
                 token=scheduler.token,
-                home=tmp_path,
             )
         )
         client = stack.enter_context(Client(scheduler.url, token=scheduler.token))
@@ -128,16 +123,13 @@ def test_short_tasks_keep_the_slots_of_a_worker_busy(tmp_path: Path) -> None:
         assert placed(0)
         rates = []
         with ThreadPoolExecutor(8) as pool:
-            for _ in range(3):
+            for _ in range(8):
                 start = time.monotonic()
                 assert all(pool.map(placed, range(60)))
                 rates.append(round(60 / (time.monotonic() - start), 1))
                 if rates[-1] >= 32:
                     return
-    told = f"{rates} tasks a second, at a load of {os.getloadavg()[0]:.1f}"
-    if os.getloadavg()[0] > (os.cpu_count() or 1):
-        pytest.skip(f"the machine is too busy to tell: {told}")
-    pytest.fail(told)
+    pytest.fail(f"{rates} tasks a second, at a load of {os.getloadavg()[0]:.1f}")
 
 
 def test_a_worker_that_was_killed_is_replaced_within_a_second(fleet: Fleet) -> None:

@@ -10,10 +10,10 @@ from docs.pages import Block
 
 REFUSAL = """HTTP/1.1 503 Service Unavailable
 content-type: application/json
-retry-after: 30
+retry-after: 5
 
-{"error": "No worker can take the task: none is known. Ask again in 30 s.", "code": "no_worker",
- "reasons": {}, "retry_after_s": 30.0}
+{"error": "No worker can take the task: none is known. Ask again in 5 s.", "code": "no_worker",
+ "reasons": {}, "retry_after_s": 5.0}
 """
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from client.workers import PATIENCE_S, worker_process
 from dtask import Client
-from servers import clean_environment, scheduler_process
+from servers import PATIENCE_S, clean_environment, scheduler_process
+from workers import worker_process
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -44,11 +44,10 @@ class Fleet:
 
 
 @pytest.fixture(scope="module", name="fleet")
-def a_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    home = tmp_path_factory.mktemp("workers")
+def a_fleet() -> Iterator[Fleet]:
     with (
         scheduler_process() as scheduler,
-        worker_process("w1", scheduler=scheduler.url, token=scheduler.token, home=home),
+        worker_process("--id", "w1", scheduler=scheduler.url, token=scheduler.token),
     ):
         environment = clean_environment(scheduler.state_home) | {"DTASK_SCHEDULER": scheduler.url}
         with Client(scheduler.url, token=scheduler.token) as client:

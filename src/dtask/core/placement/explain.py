@@ -10,10 +10,11 @@ from dtask.core.placement.fleet import Fleet
 
 #: A slot may come free with any heartbeat.
 RETRY_FULL_S: Final = 1.0
-#: A worker that drains or went silent may be back after a heartbeat or two.
+#: A worker that drains or went silent may be back after a heartbeat or two, and where none is
+#: known the first may be starting.
 RETRY_AWAY_S: Final = 5.0
 #: Somebody must first start a worker that has the tag.
-RETRY_MISSING_S: Final = 30.0
+RETRY_MISSING_S: Final = 10.0
 
 #: Bounds of the search for near misses, so that no request can hold up the loop with it: unknown
 #: tags explained per refusal, known tags looked at, those compared letter by letter.
@@ -46,7 +47,7 @@ def explain(fleet: Fleet, ask: Ask, *, warm_in_s: float, index: int | None = Non
     full = rest.bit_count()
     if full:
         retry_after_s = RETRY_FULL_S
-    elif offline or draining:
+    elif offline or draining or not fleet.everyone:
         retry_after_s = RETRY_AWAY_S
     else:
         retry_after_s = RETRY_MISSING_S
