@@ -11,6 +11,7 @@ Fixed bands of load would be simpler, and fail when all loads are close together
 """
 
 from bisect import bisect_left
+from itertools import islice
 from typing import Final
 
 from dtask.core.placement import slots
@@ -70,13 +71,39 @@ class LoadOrder:
         _move(self._root, slot, 1 << slot, old, new)
         self._mend_root()
 
-    def least(self, candidates: int) -> int:
-        """The candidates on the lowest level that has any, as a bitset; 0 if none is here."""
-        return self._first(candidates, 1)
+    def least(self, candidates: int, floor: float = 0.0) -> tuple[int, float]:
+        """The candidates on the lowest level that has any, as a bitset, and its load.
+
+        (0, `floor`) if none is here. No candidate may stand on a level below `floor`: the search
+        begins there.
+        """
+        node = self._root
+        met = node.union & candidates
+        if not met:
+            return 0, floor
+        while node.below:
+            for child in islice(node.below, bisect_left(node.tops, floor), None):
+                if inside := child.union & met:
+                    node, met = child, inside
+                    break
+            else:
+                raise AssertionError("a union holds a slot that nothing from the floor on holds")
+        for i in range(bisect_left(node.tops, floor), len(node.tops)):
+            if inside := _common(node.levels[i], met):
+                return inside, node.tops[i]
+        raise AssertionError("a union holds a slot that no level from the floor on holds")
 
     def most(self, candidates: int) -> int:
         """The candidates on the highest level that has any, as a bitset; 0 if none is here."""
-        return self._first(candidates, -1)
+        node = self._root
+        met = node.union & candidates
+        while node.below and met:
+            node, met = next(
+                (child, inside) for child in reversed(node.below) if (inside := child.union & met)
+            )
+        return next(
+            (inside for level in reversed(node.levels) if (inside := _common(level, met))), 0
+        )
 
     def check(self, load_by_slot: dict[int, float]) -> None:
         """Assert that the order holds exactly these slots, each on its level."""
@@ -87,30 +114,6 @@ class LoadOrder:
         _collect(self._root, found)
         assert found == sorted(levels.items())
         assert self.members == sum(levels.values())
-
-    def _first(self, candidates: int, direction: int) -> int:
-        node = self._root
-        met = node.union & candidates
-        if not met:
-            return 0
-        while node.below:
-            for child in node.below[::direction]:
-                if inside := child.union & met:
-                    node, met = child, inside
-                    break
-        # A byte is looked up in 0.04 us, where shifting a wide int costs up to a microsecond.
-        raw = b""
-        size = met.bit_length()
-        for level in node.levels[::direction]:
-            if isinstance(level, int):
-                if inside := level & met:
-                    return inside
-                continue
-            raw = raw or met.to_bytes((size + 7) >> 3, "little")
-            for slot in level:
-                if slot < size and raw[slot >> 3] >> (slot & 7) & 1:
-                    return slots.bits_of(level) & met
-        raise AssertionError("a node's union holds a slot that no level below it holds")
 
     def _mend_root(self) -> None:
         root = self._root
@@ -209,6 +212,13 @@ def _collect(node: Node, found: list[tuple[float, int]]) -> None:
         assert found[-1][0] == top
     found.extend(zip(node.tops, map(_bits, node.levels), strict=False))
     assert node.union == sum(bits for _, bits in found[start:])
+
+
+def _common(level: Slots, met: int) -> int:
+    """The part of the bitset `met` that stands on the level."""
+    if isinstance(level, int):
+        return level & met
+    return slots.bits_of([slot for slot in level if met >> slot & 1])
 
 
 def _bits(level: Slots) -> int:

@@ -77,12 +77,9 @@ def _undo(leases: Leases, done: list[tuple[Lease | None, Lease | None, float]]) 
 
 def choose(fleet: Fleet, ask: Ask) -> Worker | None:
     """The feasible worker that ranks first."""
+    demand = fleet.demand(ask.requirements)
     for order in (fleet.online, fleet.suspect):
-        candidates = order.members
-        for requirement in ask.requirements:
-            candidates = fleet.tags.meeting(requirement, candidates)
-            if not candidates:
-                break
+        meeting = candidates = order.members & demand.matching
         if candidates and ask.trusted:
             candidates &= fleet.trusted_bits
         if candidates and ask.excluded:
@@ -92,10 +89,14 @@ def choose(fleet: Fleet, ask: Ask) -> Worker | None:
         if ask.preferred:
             candidates = _meeting_most(fleet, ask.preferred, candidates)
         if ask.strategy == "bin_pack":
-            candidates = order.most(candidates)
+            best = order.most(candidates)
+        elif order is fleet.online:
+            best, load = order.least(candidates, demand.floor)
+            if candidates is meeting:  # then nobody who was left out stands lower
+                demand.floor = load
         else:
-            candidates = order.least(candidates)
-        return fleet.at(slots.next_cyclic(candidates, fleet.last_slot))
+            best, _ = order.least(candidates)
+        return fleet.at(slots.next_cyclic(best, fleet.last_slot))
     return None
 
 
