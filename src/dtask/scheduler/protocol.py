@@ -6,7 +6,9 @@ looks at all connections now and then, and closes those that take too long.
 """
 
 import asyncio
+import re
 import time
+from collections.abc import MutableMapping
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final, cast
@@ -36,6 +38,13 @@ LINGER_S: Final = 0.3
 
 #: Looks of the sweep within the shortest patience.
 LOOKS: Final = 8
+
+
+#: A target that is nothing but a path, as most are.
+_PLAIN_PATH: Final = re.compile(rb"/[A-Za-z0-9/_.:~-]*")
+
+#: In a first message: its status line and headers as bytes.
+_RENDERED: Final = "dtask.rendered"
 
 
 class _HeadTooLarge(Exception):
@@ -126,6 +135,14 @@ class _Flow(FlowControl):
             self._transport.resume_reading()
 
 
+def prerender(start: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The first message of an answer with a content-length, made to be sent many times."""
+    head = STATUS_LINE[start["status"]]
+    for name, value in start["headers"]:
+        head += b"%b: %b\r\n" % (name, value)
+    return {**start, _RENDERED: head}
+
+
 class _Cycle(RequestResponseCycle):
     """One request and its answer, whose head leaves in one write with the body.
 
@@ -161,6 +178,12 @@ class _Cycle(RequestResponseCycle):
 
     def _render(self, start: Any) -> bytes:  # noqa: ANN401 (an ASGI message)
         """The head of the answer. Our own endpoints write its headers: lower case, well-formed."""
+        head: bytes | None = start.get(_RENDERED)
+        if head is not None and self.keep_alive:
+            self.chunked_encoding = False
+            for name, value in self.default_headers:  # the date
+                head += b"%b: %b\r\n" % (name, value)
+            return head + b"\r\n"
         parts = [STATUS_LINE[start["status"]]]
         self.chunked_encoding = True
         for name, value in (*self.default_headers, *start["headers"]):
@@ -278,13 +301,17 @@ class Connection(HttpToolsProtocol):
         self._since = self.sweep.now
         parser, scope = self.parser, self.scope
         version = parser.get_http_version()
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
         scope["http_version"] = version
         scope["method"] = parser.get_method().decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
+        if _PLAIN_PATH.fullmatch(self.url):
+            scope["path"] = self.url.decode("ascii")
+            scope["raw_path"] = self.url
+            scope["query_string"] = b""
+        else:
+            url = httptools.parse_url(self.url)
+            scope["path"] = unquote(url.path.decode("ascii"))
+            scope["raw_path"] = url.path
+            scope["query_string"] = url.query or b""
         before = self.cycle
         self.cycle = cycle = _Cycle(
             scope=scope,

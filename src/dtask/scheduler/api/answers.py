@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dtask.errors import DtaskError, Internal
 from dtask.scheduler import log
+from dtask.scheduler.protocol import prerender
 from dtask.wire.codec import encode
 
 Message = MutableMapping[str, Any]
@@ -27,7 +28,7 @@ _UNAUTHORIZED: Final = 401
 @functools.lru_cache(maxsize=2048)
 def ok_start(length: int) -> Message:
     """The first message of a 200 with a JSON body of `length` bytes."""
-    return start(_OK, length)
+    return prerender(start(_OK, length))
 
 
 def start(status: int, length: int, *more: tuple[bytes, bytes]) -> Message:

@@ -6,6 +6,7 @@ from typing import Any
 from dtask.core.placement.events import Placement, Refusal
 from dtask.errors import NoWorker
 from dtask.scheduler.api.answers import Message, error_messages
+from dtask.scheduler.protocol import prerender
 from dtask.wire.ticket import make_ticket
 
 
@@ -86,7 +87,8 @@ def _plain_messages(
         retry_after_s=retry_after_s,
         warming_up=warming_up,
     )
-    return error_messages(refused(refusal))
+    first, second = error_messages(refused(refusal))
+    return prerender(first), second
 
 
 def _sentence(refusal: Refusal) -> str:

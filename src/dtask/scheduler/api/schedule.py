@@ -15,7 +15,7 @@ from dtask.wire.codec import Body, encode
 from dtask.wire.limits import BATCH_BYTES_MAX, BODY_BYTES_MAX
 from dtask.wire.placement import ScheduleBody
 
-_DECODE: Final = Body(ScheduleBody).decode
+_DECODE: Final = Body(ScheduleBody, usual="required_tags").decode
 
 #: A body with one of these is a batch. One question has neither, so that it is decoded as such
 #: first, and only what fails is looked at twice: msgspec stops at the first unknown name.
