@@ -30,12 +30,13 @@ class SystemClock:
 
     def __init__(self) -> None:
         #: epoch seconds = boot time + anchor
-        self._anchor = time.time() - _boot_s()
-        self._look_again = _boot_s() + ANCHOR_EVERY_S
+        boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._anchor = time.time() - boot
+        self._look_again = boot + ANCHOR_EVERY_S
 
     def now(self) -> float:
         """Epoch seconds, never less than the reading before."""
-        boot = _boot_s()
+        boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         if boot >= self._look_again:
             self._look_again = boot + ANCHOR_EVERY_S
             ahead = time.time() - boot - self._anchor
@@ -59,7 +60,3 @@ class ManualClock:
         assert seconds >= 0, seconds
         self._now += seconds
         return self._now
-
-
-def _boot_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

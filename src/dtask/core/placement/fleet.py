@@ -81,6 +81,7 @@ class Worker:
         "heard_at",
         "incarnation",
         "leases",
+        "life",
         "listed",
         "load",
         "max_tasks",
@@ -105,8 +106,10 @@ class Worker:
         self.address = ""
         self.tags: tuple[str, ...] = ()
         self.max_tasks = 0
-        #: One life of the worker; None for one that does not say, whose address stands for it.
+        #: One life of the worker; None for one that does not say.
         self.incarnation: str | None = None
+        #: What tells this life from others: its incarnation, or else its address.
+        self.life = ""
         #: Earlier lives, latest last.
         self.superseded: tuple[str, ...] = ()
         #: Number of the last heartbeat of this life, if they are numbered.

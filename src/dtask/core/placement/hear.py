@@ -20,7 +20,7 @@ from typing import Final
 from dtask.core.placement import tags
 from dtask.core.placement.events import Change, Heard, Heartbeat, Named
 from dtask.core.placement.fleet import SUPERSEDED_MAX, Fleet, Worker
-from dtask.core.placement.leases import FRESH_S, Leases, life_of, names
+from dtask.core.placement.leases import FRESH_S, Leases, names
 from dtask.errors import Conflict, Denied, InvalidRequest
 
 #: A worker that stopped naming its tasks leaves its confirmed leases this long.
@@ -34,6 +34,7 @@ def hear(fleet: Fleet, leases: Leases, beat: Heartbeat, at: float, now: float) -
     for a life that does not hold the id. Nothing has changed then.
     """
     worker = fleet.workers.get(beat.worker_id)
+    life = f"@{beat.address}" if beat.incarnation is None else beat.incarnation
     if worker is None or beat.tags != worker.tags:
         beat_tags = _checked_tags(beat.tags)
     else:
@@ -41,12 +42,14 @@ def hear(fleet: Fleet, leases: Leases, beat: Heartbeat, at: float, now: float) -
     if worker is None:
         worker = fleet.join(beat.worker_id)
         worker.incarnation = beat.incarnation
+        worker.life = life
         change: Change | None = "joined"
     else:
         _check_trust(worker, beat)
-        if life_of(beat.incarnation, beat.address) != life_of(worker.incarnation, worker.address):
+        if life != worker.life:
             _check_succession(worker, beat)
             _succeed(leases, worker, beat)
+            worker.life = life
             change = "renewed"
         elif _is_late(worker, beat):
             return Heard(worker.drained)

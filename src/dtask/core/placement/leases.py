@@ -59,7 +59,7 @@ class Lease:
         self.granted_at = granted_at
         self.expires_at = granted_at + ttl_s
         #: The worker's life at the grant: in another one the answer no longer stands.
-        self.life = life_of(worker.incarnation, worker.address)
+        self.life = worker.life
         self.live = True
         self.confirmed = False
         #: It takes a slot beyond the worker's `base`.
@@ -84,9 +84,14 @@ class Leases:
         self._ends: list[tuple[float, int, Lease]] = []
 
     def grant(self, task_id: str, worker: Worker, ttl_s: float, at: float) -> Lease:
-        """Take a slot of `worker` for `task_id`, which holds no lease."""
+        """Take a slot of `worker` for `task_id`, which holds no lease. Raises Busy."""
         assert worker.base + worker.counted < worker.max_tasks, worker.worker_id
         assert task_id not in self.by_task, task_id
+        if len(self.by_task) >= LEASES_MAX:
+            raise Busy(
+                f"{LEASES_MAX} leases are held, which is the limit: release those that are done.",
+                code="too_many_leases",
+            )
         if at >= self._lift_at:
             # Fences keep up with the clock, so that one that began behind its predecessor's soon
             # grants fences above those that workers have seen.
@@ -101,14 +106,6 @@ class Leases:
         self._fleet.settle(worker)
         self._await_end(lease)
         return lease
-
-    def check_room(self) -> None:
-        """Raise Busy if no lease more can be granted."""
-        if len(self.by_task) >= LEASES_MAX:
-            raise Busy(
-                f"{LEASES_MAX} leases are held, which is the limit: release those that are done.",
-                code="too_many_leases",
-            )
 
     def renew(self, lease: Lease, ttl_s: float, at: float) -> None:
         """The same question came again: an open lease lives at least `ttl_s` from now."""
@@ -241,11 +238,6 @@ class Leases:
                 if not open_.confirmed
             ]
             heapq.heapify(self._ends)
-
-
-def life_of(incarnation: str | None, address: str) -> str:
-    """What tells one life of a worker from another: its incarnation, or else its address."""
-    return f"@{address}" if incarnation is None else incarnation
 
 
 def names(lease: Lease, listed: set[tuple[str, int | None]]) -> int:

@@ -127,39 +127,31 @@ class LoadOrder:
 def _enter(node: Node, slot: int, bit: int, load: float) -> None:
     """Put a slot on its level below `node`. Mend the node above afterwards."""
     node.union ^= bit
-    i = bisect_left(node.tops, load)
     if node.below:
-        i = min(i, len(node.tops) - 1)  # a load above all others goes into the last child
+        # A load above all others goes into the last child.
+        i = min(bisect_left(node.tops, load), len(node.tops) - 1)
         _enter(node.below[i], slot, bit, load)
         _mend(node, i)
-    elif i < len(node.tops) and node.tops[i] == load:
-        node.levels[i] = slots.including(node.levels[i], slot)
     else:
-        node.tops.insert(i, load)
-        node.levels.insert(i, (slot,))
+        _put(node, slot, load)
 
 
 def _leave(node: Node, slot: int, bit: int, load: float) -> None:
     """Take a slot off its level below `node`. Mend the node above afterwards."""
     node.union ^= bit
-    i = bisect_left(node.tops, load)
     if node.below:
+        i = bisect_left(node.tops, load)
         _leave(node.below[i], slot, bit, load)
         _mend(node, i)
     else:
-        assert node.tops[i] == load
-        level = slots.excluding(node.levels[i], slot)
-        if level:
-            node.levels[i] = level
-        else:
-            del node.levels[i], node.tops[i]
+        _take(node, slot, load)
 
 
 def _move(node: Node, slot: int, bit: int, old: float, new: float) -> None:
     """Take a slot from level to level below `node`, whose union does not change."""
     if not node.below:
-        _leave(node, slot, bit, old)
-        _enter(node, slot, bit, new)
+        _take(node, slot, old)
+        _put(node, slot, new)
         return
     source = bisect_left(node.tops, old)
     target = min(bisect_left(node.tops, new), len(node.tops) - 1)
@@ -171,6 +163,25 @@ def _move(node: Node, slot: int, bit: int, old: float, new: float) -> None:
         _enter(node.below[target], slot, bit, new)
         _mend(node, max(source, target))  # the later one first: mending may shift what follows
         _mend(node, min(source, target))
+
+
+def _put(leaf: Node, slot: int, load: float) -> None:
+    i = bisect_left(leaf.tops, load)
+    if i < len(leaf.tops) and leaf.tops[i] == load:
+        leaf.levels[i] = slots.including(leaf.levels[i], slot)
+    else:
+        leaf.tops.insert(i, load)
+        leaf.levels.insert(i, (slot,))
+
+
+def _take(leaf: Node, slot: int, load: float) -> None:
+    i = bisect_left(leaf.tops, load)
+    assert leaf.tops[i] == load
+    level = slots.excluding(leaf.levels[i], slot)
+    if level:
+        leaf.levels[i] = level
+    else:
+        del leaf.levels[i], leaf.tops[i]
 
 
 def _mend(node: Node, i: int) -> None:

@@ -10,7 +10,7 @@ from dtask.core.placement import slots
 from dtask.core.placement.events import Ask, Refusal
 from dtask.core.placement.explain import explain
 from dtask.core.placement.fleet import Fleet, Worker
-from dtask.core.placement.leases import Lease, Leases, life_of
+from dtask.core.placement.leases import Lease, Leases
 from dtask.errors import Busy
 
 
@@ -25,7 +25,6 @@ def place(fleet: Fleet, leases: Leases, ask: Ask, at: float) -> Lease | None:
             leases.renew(held, ask.ttl_s, at)
             return held
         leases.end(held)
-    leases.check_room()
     worker = choose(fleet, ask)
     if worker is None:
         return None
@@ -130,7 +129,7 @@ def _stands(fleet: Fleet, lease: Lease, ask: Ask) -> bool:
         or (ask.trusted and not worker.trusted)
     ):
         return False
-    if lease.life != life_of(worker.incarnation, worker.address):
+    if lease.life != worker.life:
         return False
     bit = 1 << worker.slot
     return all(fleet.tags.meeting(requirement, bit) for requirement in ask.requirements)

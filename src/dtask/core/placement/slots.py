@@ -29,7 +29,7 @@ def excluding(members: Slots, slot: int) -> Slots:
     """`members` without `slot`, which is among them. Falsy if nothing is left."""
     if isinstance(members, int):
         return members ^ 1 << slot
-    return tuple(member for member in members if member != slot)
+    return tuple([member for member in members if member != slot])  # a generator costs twice
 
 
 def bits_of(members: Collection[int]) -> int:
@@ -59,4 +59,7 @@ def lowest(bits: int) -> int:
 def next_cyclic(bits: int, after: int) -> int:
     """The first slot of `bits` after `after`; if there is none, the lowest one."""
     above = bits >> (after + 1)
+    near = above & _NEAR
+    if near:
+        return (near & -near).bit_length() + after
     return lowest(above) + after + 1 if above else lowest(bits)
