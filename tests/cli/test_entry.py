@@ -6,14 +6,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import pytest
 
 from dtask.cli.main import COMMANDS, SECTIONS, group
-from servers import PATIENCE_S, RunningScheduler
+from servers import PATIENCE_S, RunningScheduler, clean_environment
 from terminal import LAUNCHER, Shell, interrupt, shell_of
 
 Join = Callable[..., None]
@@ -203,6 +204,53 @@ def test_a_bug_is_told_in_one_line() -> None:
     assert "something impossible" in line
 
 
+@pytest.mark.parametrize("service", ["scheduler", "worker"])
+@pytest.mark.parametrize("reader", ["a disk that is full", "nobody"])
+def test_a_service_serves_although_its_first_line_can_not_be_read(
+    service: str, reader: str, tmp_path: Path
+) -> None:
+    own = ["--port", "0"] if service == "scheduler" else ["--addr", "127.0.0.1:0"]
+    log = tmp_path / "log"
+    with log.open("w") as stderr, unreadable(reader) as stdout:
+        process = subprocess.Popen(
+            [sys.executable, LAUNCHER.with_name(f"dtask-{service}"), *own],
+            env=clean_environment(tmp_path) | {"DTASK_SCHEDULER": NOWHERE},
+            stdout=stdout,
+            stderr=stderr,
+        )
+        try:
+            end = time.monotonic() + PATIENCE_S
+            while f"{service} started" not in log.read_text() and process.poll() is None:
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.02)
+            process.terminate()
+            assert process.wait(PATIENCE_S) == 0, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert f"{service} stopped" in log.read_text().splitlines()[-1]
+
+
+def test_a_bug_of_a_service_is_told_in_one_line(tmp_path: Path) -> None:
+    program = textwrap.dedent("""
+        from dtask.cli import scheduler
+        from dtask.scheduler import server
+
+        server.SchedulerServer = None
+        scheduler.main()
+    """)
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("dtask-scheduler: a bug of dtask (TypeError at ")
+
+
 def test_a_launcher_without_libraries_says_how_to_get_them() -> None:
     for name in ("dtask", "dtask-scheduler", "dtask-worker"):
         ended = subprocess.run(
@@ -214,3 +262,17 @@ def test_a_launcher_without_libraries_says_how_to_get_them() -> None:
         assert ended.returncode == 1
         assert "run `make demo`" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@contextmanager
+def unreadable(reader: str) -> Iterator[int]:
+    """A standard output that takes nothing."""
+    if reader == "nobody":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open("/dev/full", os.O_WRONLY)
+    try:
+        yield writing
+    finally:
+        os.close(writing)

@@ -48,6 +48,14 @@ def run(command: click.Command, name: str) -> NoReturn:
     sys.exit(code)
 
 
+def say_listening(where: str) -> None:
+    """Print the line of a service that is ready. It serves all the same if nobody can read it."""
+    try:
+        click.echo(f"listening on {where}")
+    except OSError:
+        sys.stdout = io.StringIO()  # what is still buffered would complain at the end
+
+
 def _bug(error: Exception) -> str:
     """What broke and where, short enough to be copied into a report."""
     place = error.__traceback__

@@ -1,11 +1,11 @@
 """`dtask-scheduler`: be the scheduler process."""
 
 import sys
-from contextlib import suppress
 
 import click
 
 from dtask import __version__
+from dtask.cli import entry
 from dtask.errors import DtaskError
 
 
@@ -111,18 +111,12 @@ def command(  # noqa: PLR0917 (click passes them by name)
             forget_after_s=forget_after,
             warm_up_s=warm_up,
         )
-        with logging_to(sys.stderr, settings.log_format):
-            server.run(settings, listening=_listening)
     except DtaskError as error:
-        click.echo(f"dtask-scheduler: {error}", err=True)
-        sys.exit(1)
-
-
-def _listening(url: str) -> None:
-    with suppress(BrokenPipeError):  # nobody waits for the line any more
-        click.echo(f"listening on {url}")
+        raise click.UsageError(str(error)) from None
+    with logging_to(sys.stderr, settings.log_format):
+        server.run(settings, listening=entry.say_listening)
 
 
 def main() -> None:
-    """Run the command."""
-    command()
+    """Run `dtask-scheduler`."""
+    entry.run(command, "dtask-scheduler")

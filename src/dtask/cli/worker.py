@@ -143,7 +143,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
     except DtaskError as error:
         raise click.UsageError(str(error)) from None
     with logging_to(sys.stderr, "json" if log_format == "json" else "text"):
-        agent.run(settings, listening=lambda address: click.echo(f"listening on {address}"))
+        agent.run(settings, listening=entry.say_listening)
 
 
 def _settings(
