@@ -71,19 +71,19 @@ def refusals(name: str, path: str, running: Callable[[], bool]) -> Script:
 
 
 def batches(name: str, size: int, running: Callable[[], bool]) -> Script:
-    """Ask for many at once; the leases end by themselves after a second."""
+    """Ask for many at once; the leases are left to end by themselves."""
     for number in count():
         if not running():
             break
-        raw = batch(f"{name}-{number:06d}", size, ttl_s=1)
+        raw = batch(f"{name}-{number:06d}", size)
         status, body = yield raw
         assert status == OK, body
         assert b'"error"' not in body, body
 
 
-def batch(name: str, size: int, *, ttl_s: float) -> bytes:
-    """One request for many placements."""
-    tasks = [{"task_id": f"{name}-{i}", "required_tags": TAGS, "ttl_s": ttl_s} for i in range(size)]
+def batch(name: str, size: int, **more: float) -> bytes:
+    """One request for many placements; `more` goes into each task."""
+    tasks = [{"task_id": f"{name}-{i}", "required_tags": TAGS, **more} for i in range(size)]
     return request("POST", "/api/v1/schedule", orjson.dumps({"tasks": tasks}))
 
 
