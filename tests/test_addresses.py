@@ -86,3 +86,19 @@ def test_loopback_is_known(host: str) -> None:
 @pytest.mark.parametrize("host", ["10.0.0.1", "127.example.com", "localhost.example.com", "::"])
 def test_what_only_looks_like_loopback_is_not(host: str) -> None:
     assert not addresses.is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("localhost:8080", "localhost"),
+        ("localhost", "localhost"),
+        ("[::1]:8080", "::1"),
+        ("[::1]", "::1"),
+        ("[::1", "::1"),
+        ("127.0.0.1.example.com:1", "127.0.0.1.example.com"),
+        ("", ""),
+    ],
+)
+def test_a_host_header_is_a_host_and_maybe_a_port(header: str, host: str) -> None:
+    assert addresses.host_of(header) == host

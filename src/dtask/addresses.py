@@ -11,6 +11,8 @@ from dtask.errors import InvalidRequest
 #: Where a scheduler is looked for when nothing else is said.
 DEFAULT_SCHEDULER: Final = "http://127.0.0.1:8080"
 
+PORT_MAX: Final = 65_535
+
 
 def scheduler_urls(given: str | Iterable[str] | None = None) -> tuple[str, ...]:
     """Base URLs of the schedulers: those given, else those in DTASK_SCHEDULER, else the default.
@@ -42,9 +44,11 @@ def split_host_port(text: str, field: str) -> tuple[str, int]:
             code="malformed",
             field=field,
         )
-    if int(port) > 65535:  # noqa: PLR2004 (ports are 16 bits)
+    if int(port) > PORT_MAX:
         raise InvalidRequest(
-            f"{field}: {port} is not a port: expected 0 to 65535.", code="malformed", field=field
+            f"{field}: {port} is not a port: expected 0 to {PORT_MAX}.",
+            code="malformed",
+            field=field,
         )
     return host, int(port)
 
@@ -52,6 +56,11 @@ def split_host_port(text: str, field: str) -> tuple[str, int]:
 def join_host_port(host: str, port: int) -> str:
     """`HOST:PORT`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_of(header: str) -> str:
+    """The host in a Host header, its port and brackets taken off: `[::1]:8081` is `::1`."""
+    return header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
 
 
 def is_loopback(host: str) -> bool:

@@ -18,8 +18,10 @@ import pytest
 
 from client.stand_in import Answer, Recorded, StandIn, ended, error, runs_at_once, standing_in
 from dtask import AsyncClient, Client, Outcome, Placement
-from dtask.client import flows
+from dtask.client import flows, session
 from dtask.errors import Denied, InvalidRequest, NotFound, NoWorker, Unavailable
+from dtask.scheduler import settings
+from dtask.worker import listener
 from servers import RunningScheduler, beat, running_scheduler
 
 #: Longest that anything here may take; reached only when it is broken.
@@ -474,6 +476,12 @@ def test_many_tasks_share_an_async_client(scheduler: RunningScheduler) -> None:
 
 
 # What it costs to import
+
+
+def test_an_idle_connection_is_closed_by_the_client_before_a_server_does_it() -> None:
+    """And not long before: who asks every few seconds should not connect anew each time."""
+    servers_s = min(listener.KEEP_ALIVE_S, settings.Patience().keep_alive_s)
+    assert servers_s / 2 < session.KEEPALIVE_S < servers_s - 1
 
 
 @pytest.mark.parametrize(

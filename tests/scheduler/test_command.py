@@ -60,7 +60,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         ended = run("--port", str(port), state_home=tmp_path)
     assert ended.returncode == 1
-    assert f"can't listen on 127.0.0.1 port {port} (Address already in use)" in ended.stderr
+    assert f"can't listen on 127.0.0.1:{port} (Address already in use)" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 

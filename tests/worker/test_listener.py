@@ -15,8 +15,8 @@ from dtask.clock import ManualClock
 from dtask.core.attempts import Start
 from dtask.errors import InvalidRequest
 from dtask.wire.ticket import make_ticket, ticket_key
-from dtask.worker import api, listener
-from dtask.worker.listener import Listener, bind
+from dtask.worker import api, door, listener
+from dtask.worker.listener import Listener
 from dtask.worker.runner import Runner
 from worker.processes import PATIENCE_S, duration, sleepers, soon
 
@@ -92,7 +92,7 @@ class Worker:
 async def serving(tmp_path: Path, **settings: Any) -> AsyncIterator[Worker]:
     runner = Runner(**{"worker_id": "w", "max_tasks": 2, "path": tmp_path / "spool"} | settings)
     await runner.start()
-    listening = bind("127.0.0.1", 0)
+    listening = door.listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     clock = ManualClock()
     server = Listener(runner, KEY, clock)
@@ -519,9 +519,9 @@ def test_an_address_that_cannot_be_bound_is_refused_with_the_flag() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(InvalidRequest, match=r"in use.*choose another address") as refusal:
-            bind("127.0.0.1", taken.getsockname()[1])
+            door.listen("127.0.0.1", taken.getsockname()[1])
     assert refusal.value.facts["field"] == "--addr"
     with pytest.raises(InvalidRequest, match=r"192\.0\.2\.1"):
-        bind("192.0.2.1", 0)
+        door.listen("192.0.2.1", 0)
     with pytest.raises(InvalidRequest, match="not an address of this machine"):
-        bind("no such host", 0)
+        door.listen("no such host", 0)

@@ -5,6 +5,7 @@ import sys
 import click
 
 from dtask import __version__
+from dtask.addresses import PORT_MAX
 from dtask.cli import entry
 from dtask.errors import DtaskError
 
@@ -20,7 +21,7 @@ from dtask.errors import DtaskError
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=click.IntRange(0, PORT_MAX),
     default=8080,
     show_default=True,
     envvar="DTASK_PORT",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dtask.addresses import DEFAULT_SCHEDULER, PORT_MAX
 from dtask.errors import InvalidRequest
 from dtask.wire import limits
 
@@ -45,7 +46,7 @@ WORKERS_MAX: Final = 64
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=click.IntRange(0, PORT_MAX),
     metavar="PORT",
     default=8080,
     show_default=True,
@@ -154,8 +155,6 @@ async def _live(fleet: "LocalFleet", port: int, workers: "Mapping[str, list[str]
 
 def _ready(url: str, workers: int) -> str:
     """What to try, in commands that work as they stand."""
-    from dtask.addresses import DEFAULT_SCHEDULER  # noqa: PLC0415 (--help need not wait for it)
-
     found = shutil.which("dtask")
     name = "dtask" if found and Path(found).samefile(sys.argv[0]) else sys.argv[0]
     noun = "worker" if workers == 1 else "workers"

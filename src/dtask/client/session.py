@@ -21,16 +21,14 @@ from dtask.errors import Denied
 #: Seconds that one try of a call to a scheduler may take.
 TIMEOUT_S: Final = 10.0
 
-#: Idle connections are closed before the other side does it (uvicorn: after 5 s), so that hardly
-#: ever a request meets a connection that is just being closed.
-KEEPALIVE_S: Final = 4.0
+#: Idle connections are closed before the other side does it (a worker after 30 s, a scheduler
+#: later), so that hardly ever a request meets a connection that is just being closed.
+KEEPALIVE_S: Final = 25.0
 
 #: As many connections as there are callers: each held answer of a running task takes one.
 LIMITS: Final = httpx.Limits(
     max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S
 )
-
-PORT_MAX: Final = 65_535
 
 #: httpx's errors that are raised before a byte of the request was sent.
 _NOT_SENT: Final = (
@@ -69,7 +67,8 @@ class Session:
         if call.request.ticket is not None:
             headers["authorization"] = f"Ticket {call.request.ticket}"
         url = httpx.URL(call.url + call.request.target)
-        if not url.host or (url.port or 0) > PORT_MAX:  # else the socket raises what it likes
+        # The socket would raise what it likes.
+        if not url.host or (url.port or 0) > addresses.PORT_MAX:
             raise httpx.InvalidURL("this is not an address")
         return httpx.Request(
             call.request.method,

@@ -13,10 +13,11 @@ from typing import Final
 import uvicorn
 import uvloop
 
+from dtask.addresses import join_host_port
 from dtask.clock import SystemClock
 from dtask.core.cluster import Cluster
 from dtask.credentials import find_token
-from dtask.errors import InvalidRequest
+from dtask.listening import BACKLOG, bind
 from dtask.scheduler import log
 from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.app import App
@@ -30,9 +31,6 @@ CONNECTIONS_MAX: Final = 200_000
 
 #: Files of the process that are not connections: sockets, logs, libraries.
 OTHER_FILES: Final = 64
-
-#: Connections that wait for their turn while the loop is busy.
-BACKLOG: Final = 2048
 
 #: Seconds between two looks whether to stop, and between two dates in the answers.
 _TICK_S: Final = 1.0
@@ -48,7 +46,7 @@ class SchedulerServer:
         self.cluster = Cluster(clock.now(), settings.core())
         self._loop = Loop(self.cluster, clock)
         self._sweep = Sweep(settings.patience, _connections_max())
-        self._socket = bind(settings.host, settings.port)
+        self._socket = bind(settings.host, settings.port, host_flag="--host", port_flag="--port")
         self.url = url_of(self._socket)
         app = App(self._loop, Access(settings, self.token))
         self._server = _Server(
@@ -107,40 +105,10 @@ def run(settings: Settings, *, listening: Callable[[str], None]) -> None:
     log.say("scheduler stopped")
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises InvalidRequest that says why there can be none."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a host name"
-        raise InvalidRequest(
-            f"--host: {host!r} is not an address of this machine ({reason}): "
-            f"expected one, such as 127.0.0.1.",
-            code="malformed",
-            field="--host",
-        ) from None
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise InvalidRequest(
-            f"--port: can't listen on {host} port {port} ({error.strerror}): "
-            f"choose another with --port or --host, or stop what listens there.",
-            code="malformed",
-            field="--port",
-        ) from None
-    return listener
-
-
 def url_of(listener: socket.socket) -> str:
     """`http://127.0.0.1:8080`."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{join_host_port(host, port)}"
 
 
 class _Server(uvicorn.Server):

@@ -1,16 +1,13 @@
 """What an operator can set of a scheduler, checked once; everything else receives plain values."""
 
-import ipaddress
 from dataclasses import dataclass, field, fields
-from typing import Final, Literal
+from typing import Final
 
+from dtask.addresses import PORT_MAX, is_loopback
 from dtask.core import cluster
 from dtask.core.placement.fleet import Health
 from dtask.errors import InvalidRequest
-
-LogFormat = Literal["text", "json"]
-
-PORT_MAX: Final = 65_535
+from dtask.log_lines import LogFormat
 
 #: A worker heartbeats every 3 s or so; thresholds of a week and more are mistakes, not wishes.
 DURATION_S_MAX: Final = 7 * 86_400.0
@@ -80,12 +77,7 @@ class Settings:
     @property
     def binds_loopback(self) -> bool:
         """Whether only this machine can reach the scheduler."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def core(self) -> cluster.Settings:
         """The core's share."""

@@ -25,7 +25,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from dtask.addresses import is_loopback
+from dtask.addresses import host_of, is_loopback
 from dtask.clock import Clock
 from dtask.core.attempts import Start
 from dtask.errors import Denied, DtaskError, Internal, InvalidRequest, NotFound
@@ -175,16 +175,15 @@ def _check_caller(request: Request) -> None:
             code="foreign_origin",
         )
     server = request.scope.get("server")
-    if server is not None and is_loopback(server[0]) and not is_loopback(_host(request)):
+    if (
+        server is not None
+        and is_loopback(server[0])
+        and not is_loopback(host_of(request.headers.get("host", "")))
+    ):
         raise Denied(
             "This worker listens on loopback: expected a Host such as 127.0.0.1 or localhost.",
             code="foreign_origin",
         )
-
-
-def _host(request: Request) -> str:
-    host = request.headers.get("host", "")
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def _ticket(request: Request) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from dtask.addresses import is_loopback
 from dtask.errors import InvalidRequest
-from dtask.worker.listener import bind
+from dtask.listening import bind
 
 #: Without --addr a worker takes the first free one of these ports: a machine may have several.
 PORTS: Final = range(8081, 9081)
@@ -23,10 +23,10 @@ def listen(host: str, port: int | None) -> socket.socket:
     Raises InvalidRequest that says why there can be none.
     """
     if port is not None:
-        return bind(host, port)
+        return _bind(host, port)
     for candidate in PORTS:
         with contextlib.suppress(InvalidRequest):
-            return bind(host, candidate)
+            return _bind(host, candidate)
     raise InvalidRequest(
         f"--addr: none of the ports {PORTS[0]} to {PORTS[-1]} of {host} is free: name another one.",
         code="malformed",
@@ -58,6 +58,10 @@ def reached_host(host: str, schedulers: Iterable[str]) -> str:
             field="--addr",
         )
     return "127.0.0.1" if wildcard else host
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    return bind(host, port, host_flag="--addr", port_flag="--addr")
 
 
 def _local_host(url: str) -> str:

@@ -14,9 +14,9 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from dtask.addresses import join_host_port
 from dtask.clock import Clock
 from dtask.errors import InvalidRequest
+from dtask.listening import BACKLOG
 from dtask.wire.codec import encode
 from dtask.worker.api import Api
 from dtask.worker.runner import Runner
@@ -31,8 +31,6 @@ HEAD_S: Final = 10.0
 KEEP_ALIVE_S: Final = 30
 #: Answers under way when the listener stops get this long.
 STOP_S: Final = 5
-
-_BACKLOG: Final = 512
 
 # uvicorn tells each connection's faults as warnings, of which any stranger can make many.
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -128,7 +126,7 @@ class Listener:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_S,
             )
@@ -176,32 +174,3 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are the agent's."""
         yield
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes a free one. Raises InvalidRequest for --addr."""
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError):
-        raise InvalidRequest(
-            f"--addr: {host!r} is not an address of this machine: expected one such as "
-            f"127.0.0.1, or 0.0.0.0 for all.",
-            code="malformed",
-            field="--addr",
-        ) from None
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise InvalidRequest(
-            f"--addr: can't listen on {join_host_port(host, port)} ({error.strerror}): choose "
-            f"another address or port, or stop what listens there.",
-            code="malformed",
-            field="--addr",
-        ) from None
-    return listening

@@ -8,11 +8,11 @@ elsewhere only after a preflight request, which is never answered.
 """
 
 import functools
-import ipaddress
 from collections.abc import Iterable
 from hmac import compare_digest
 from typing import Final
 
+from dtask.addresses import host_of, is_loopback
 from dtask.errors import Denied, InvalidRequest
 from dtask.scheduler.settings import Settings
 from dtask.wire.ticket import ticket_key
@@ -140,16 +140,9 @@ def _is_json(content_type: bytes) -> bool:
 @functools.lru_cache(maxsize=64)
 def _is_local(host: bytes) -> bool:
     """Whether a Host header names this machine's loopback: `localhost:8080`, `[::1]`."""
-    name = host.decode("latin-1").lower()
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    return name == "localhost" or _is_loopback(name)
+    return is_loopback(host_of(host.decode("latin-1")))
 
 
 @functools.lru_cache(maxsize=64)
 def _is_loopback(address: str | None) -> bool:
-    if address is None:
-        return False
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+    return address is not None and is_loopback(address)
