@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dtask import Client
-from servers import PATIENCE_S, clean_environment, scheduler_process
+from servers import PATIENCE_S, beat, clean_environment, scheduler_process
 from workers import worker_process
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -88,6 +88,14 @@ def test_an_error_is_one_sentence(fleet: Fleet) -> None:
 def test_the_standard_library_is_enough_to_run_a_command(fleet: Fleet) -> None:
     assert fleet.run("stdlib_client.py", "echo", "hello") == "hello\n"
     assert fleet.leases() == 0
+
+
+def test_the_standard_library_brings_commands_to_trusted_workers_only(fleet: Fleet) -> None:
+    stranger = beat(fleet.url, "stranger", address="127.0.0.1:9", max_tasks=1000)
+    assert stranger.status_code == 200
+    assert fleet.run("stdlib_client.py", "echo", "hello") == "hello\n"
+    assert fleet.run("stdlib_client.py", "echo", "hello") == "hello\n"
+    assert beat(fleet.url, "stranger", address="127.0.0.1:9", leaving=True).status_code == 200
 
 
 def test_the_standard_library_is_enough_to_place_without_the_token(
