@@ -113,7 +113,7 @@ def test_a_port_in_use_is_one_sentence(shell: Shell) -> None:
     assert (ran.code, ran.out) == (1, "")
     (line,) = ran.err.splitlines()
     assert line.startswith("Error: scheduler can't start: ")
-    assert f"port {port} (Address already in use)" in line
+    assert f":{port} (Address already in use)" in line
 
 
 def test_the_demo_runs_tasks_where_they_were_placed_and_stops_clean(tmp_path: Path) -> None:
