@@ -119,6 +119,8 @@ def test_drain_and_undrain_tell_what_follows(
         "w-drain takes no new tasks. 1 task goes on to the end.\n"
     )
     assert shell.run("undrain", "w-drain").out == ("w-drain takes tasks again: 3 slots are free.\n")
+    join("w-drain", "drain", current_tasks=3)
+    assert shell.run("undrain", "w-drain").out == "w-drain takes tasks again: 1 slot is free.\n"
     assert shell.run("drain", "w-drain", "--json").json["draining"] is True
     assert shell.run("undrain", "w-drain", "--quiet").out == ""
     beat(scheduler.url, "w-drain", token=scheduler.token, draining=True)

@@ -43,7 +43,8 @@ def undrain(invocation: Invocation, worker_id: str) -> None:
         if worker.draining:
             click.echo(f"{worker_id} still drains by its own word: it is about to stop.")
         else:
-            click.echo(f"{worker_id} takes tasks again: {worker.available} slots are free.")
+            free = "slot is free" if worker.available == 1 else "slots are free"
+            click.echo(f"{worker_id} takes tasks again: {worker.available} {free}.")
 
 
 def _held(count: int) -> str:
