@@ -119,3 +119,15 @@ def test_a_slot_of_the_table_serves_the_next_worker_with_nothing_left_in_it() ->
     assert (refusal.draining, refusal.untrusted) == (0, 1)
     assert env.refuse("t", "gpu").missing == {"gpu": 1}
     env.place("t")
+
+
+def test_what_is_remembered_of_requirements_forgets_a_forgotten_worker(env: Env) -> None:
+    """Its slot of the table goes to the next one, who need not have its tags."""
+    env.worker("w1", "gpu")
+    env.place("t1", "gpu")
+    env.release("t1")
+    env.advance(3700)
+    env.take_all()
+    assert env.refuse("t2", "gpu").full == 0
+    env.worker("w2", "cpu")
+    assert env.refuse("t3", "gpu").missing == {"gpu": 1}

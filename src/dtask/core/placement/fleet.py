@@ -239,6 +239,7 @@ class Fleet:
         assert not worker.leases
         bit = 1 << worker.slot
         self.tags.remove(worker.slot, worker.tags)
+        self._demands.clear()
         self.everyone ^= bit
         self.offline_bits ^= bit
         self.draining_bits &= ~bit
