@@ -5,6 +5,7 @@ object. That takes a second, slower pass, which is made only where it could find
 known name stands twice in the bytes (a few scans of 50 ns tell), or when objects are nested.
 """
 
+import functools
 import json
 import re
 from typing import Any, Generic, TypeVar
@@ -73,11 +74,10 @@ class Body(Generic[T]):
         place = found.group(1).lstrip(".") if (found := _PLACE.search(text)) else ""
         text = _PLACE.sub("", text)
         if named := _NAMED.fullmatch(text):
-            place = f"{place}.{named.group(2)}".lstrip(".")
+            inside, place = place, f"{place}.{named.group(2)}".lstrip(".")
             if named.group(1) == "contains unknown":
                 return InvalidRequest(
-                    f"{_cut(place)}: there is no such field: see docs/api.md for those that are "
-                    f"read.",
+                    f"{_cut(place)}: there is no such field: expected {self._fields(inside)}.",
                     code="unknown_field",
                     field=_cut(place),
                 )
@@ -88,14 +88,31 @@ class Body(Generic[T]):
         name = field if place else "The body"
         return _malformed(f"{name}: {_lower(text.replace('`', ''))}.", field)
 
+    def _fields(self, inside: str) -> str:
+        """The fields that the object at the path `inside` may have."""
+        definitions = _definitions(self._kind)
+        node = definitions[self._kind.__name__]
+        for part in filter(None, inside.split(".")):  # such as `tasks[3]`
+            items = node["properties"][part.partition("[")[0]]["items"]
+            node = definitions[items["$ref"].rpartition("/")[2]]
+        *names, last = node["properties"]
+        return f"{', '.join(names)} or {last}"
+
     def _words(self, place: str) -> list[str]:
         """The words that the field at `place` may hold, if they are a list."""
         name = place.rpartition(".")[2]
-        for definition in msgspec.json.schema(self._kind)["$defs"].values():
+        for definition in _definitions(self._kind).values():
             words: list[str] = definition.get("properties", {}).get(name, {}).get("enum", [])
             if words:
                 return words
         return []
+
+
+@functools.cache
+def _definitions(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON Schemas of a body and of the objects in it, by the names of their types."""
+    definitions: dict[str, Any] = msgspec.json.schema(kind)["$defs"]
+    return definitions
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 (any JSON value)

@@ -349,7 +349,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         )
         return _refusal(refused, {"Allow": allow})
     return _refusal(
-        NotFound("There is no such path: see docs/api.md for those there are.", code="no_route")
+        NotFound(
+            f"There is no such path: expected {_TASKS}, {_TASKS}/TASK_ID or {_TASKS}/TASK_ID/log.",
+            code="no_route",
+        )
     )
 
 
