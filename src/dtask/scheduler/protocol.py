@@ -154,7 +154,8 @@ class _Cycle(RequestResponseCycle):
         """Keep the head, write it with the first part of the body, then the other parts."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
-        if self.disconnected:
+        # A reset connection is closed a turn of the loop before we are told that it is lost.
+        if self.disconnected or self.transport.is_closing():
             return
         if not self.response_started:
             self.response_started = True
