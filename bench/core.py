@@ -10,7 +10,7 @@ import random
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import program
@@ -33,7 +33,7 @@ REQUIREMENTS: Final = tags.parse(("gpu", "cuda>=12.0"))
 RARE: Final = tags.parse(("rare", "cuda>=12.0"))
 
 #: Shapes of load: (max_tasks, current_tasks) of a worker.
-LOADS: Final = {
+LOADS: Final[dict[str, Callable[[random.Random], tuple[int, int]]]] = {
     "few levels": lambda _rng: (30, 0),
     "thousands of distinct loads": lambda rng: (
         slots := rng.randint(1_000, 50_000),
