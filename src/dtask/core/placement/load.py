@@ -3,7 +3,7 @@
 Distinct loads are *levels*, each with the set of the slots that stand on it. The leaves of the
 tree hold levels, lowest first, and every node knows the union of what is below it. To find the
 least loaded of some candidates, go down into the first child whose union meets them: at most
-three times 32 intersections for 30,000 distinct loads, where a flat list of levels needs as many
+three times 64 intersections for 50,000 distinct loads, where a flat list of levels needs as many
 as there are loads. Moving a worker from one level to another is two `^` for every storey of the
 tree, and a fleet with few distinct loads has one storey.
 
@@ -18,11 +18,11 @@ from dtask.core.placement import slots
 from dtask.core.placement.slots import Slots
 
 #: A node with more children than this is split in two.
-CHILDREN_MAX: Final = 32
+CHILDREN_MAX: Final = 64
 
 #: A node that shrinks to this is joined to a neighbour, if the two are not too large together.
-CHILDREN_MIN: Final = 8
-JOINED_MAX: Final = 24
+CHILDREN_MIN: Final = 16
+JOINED_MAX: Final = 48
 
 
 class Node:
