@@ -73,13 +73,15 @@ class Shell:
                 process.kill()
 
     @contextmanager
-    def terminal(self, *arguments: str, columns: int = 80, lines: int = 24) -> Iterator["Terminal"]:
-        """Start in a terminal of that size."""
+    def terminal(
+        self, *arguments: str, columns: int = 80, lines: int = 24, term: str = "xterm-256color"
+    ) -> Iterator["Terminal"]:
+        """Start in a terminal of that size and kind."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         process = subprocess.Popen(
             [sys.executable, LAUNCHER, *arguments],
-            env={**self.env, "TERM": "xterm-256color"},
+            env={**self.env, "TERM": term},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

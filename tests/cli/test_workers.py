@@ -87,6 +87,18 @@ def test_watch_shows_what_changes_and_ends_with_ctrl_c(shell: Shell, join: Join)
     assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")  # the cursor is back
 
 
+def test_watch_in_a_dumb_terminal_prints_plain_tables(
+    scheduler: RunningScheduler, join: Join
+) -> None:
+    join("w-dumb", "dumb")
+    shell = shell_of(scheduler)
+    with shell.terminal("workers", "--tag", "dumb", "--watch", term="dumb") as terminal:
+        terminal.until("1 worker: ")
+        code, seen = terminal.end(signal.SIGINT)
+    assert code == 0
+    assert "\x1b" not in seen
+
+
 def test_watch_outlives_the_scheduler() -> None:
     with scheduler_process() as scheduler:
         beat(scheduler.url, "w1", token=scheduler.token)

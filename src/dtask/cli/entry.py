@@ -4,6 +4,7 @@
 130: Ctrl-C. No traceback ever reaches a user.
 """
 
+import errno
 import io
 import os
 import sys
@@ -17,6 +18,7 @@ from dtask.errors import DtaskError
 
 FAILED = 1
 INTERRUPTED = 130
+NO_SPACE = "The disk that standard output goes to is full: make room there, or write elsewhere."
 
 
 def run(command: click.Command, name: str) -> NoReturn:
@@ -26,7 +28,8 @@ def run(command: click.Command, name: str) -> NoReturn:
             # A terminal that can't show a letter gets a question mark instead of no answer.
             stream.reconfigure(errors="replace")
     invocation = Invocation()
-    colour = False if os.environ.get("NO_COLOR") else None  # None: if it is a terminal
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    colour = False if plain else None  # None: if it is a terminal
     try:
         code = command.main(prog_name=name, standalone_mode=False, obj=invocation, color=colour)
         sys.stdout.flush()
@@ -43,7 +46,10 @@ def run(command: click.Command, name: str) -> NoReturn:
         invocation.fail(error)
         code = FAILED
     except Exception as error:  # noqa: BLE001 (the last door: a bug is told in a sentence, too)
-        click.echo(f"{name}: {_bug(error)}", err=True)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full:
+            sys.stdout = io.StringIO()  # what is still buffered would complain as above
+        click.echo(f"Error: {NO_SPACE}" if full else f"{name}: {_bug(error)}", err=True)
         code = FAILED
     sys.exit(code)
 

@@ -26,7 +26,7 @@ def show(workers: Sequence[Worker]) -> None:
 
 
 def watch(look: Callable[[], Sequence[Worker]], *, nobody: str) -> None:
-    """Show the fleet, in place if this is a terminal, until Ctrl-C, which is the way to end it.
+    """Show the fleet, in place if the terminal can, until Ctrl-C, which is the way to end it.
 
     `nobody` stands for an empty fleet. Raises what the first `look` raises; a scheduler that does
     not answer later is asked again.
@@ -36,13 +36,12 @@ def watch(look: Callable[[], Sequence[Worker]], *, nobody: str) -> None:
     from rich.text import Text  # noqa: PLC0415 (same)
 
     looks = _looks(look, nobody)
+    console = Console(highlight=False)
     with contextlib.suppress(KeyboardInterrupt):
-        if not sys.stdout.isatty():
+        if not sys.stdout.isatty() or console.is_dumb_terminal:  # nowhere to go back to
             for text in looks:
                 click.echo(text)
-        with Live(
-            console=Console(highlight=False), auto_refresh=False, redirect_stdout=False
-        ) as live:
+        with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
             for text in looks:
                 live.update(Text.from_ansi(text, overflow="ignore", no_wrap=True), refresh=True)
 
