@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from dtask.cli import entry
 from dtask.cli.main import COMMANDS, SECTIONS, group
 from servers import PATIENCE_S, RunningScheduler, clean_environment
 from terminal import LAUNCHER, Shell, interrupt, shell_of
@@ -83,6 +84,9 @@ def test_commands_start_fast(shell: Shell, join: Join) -> None:
         (["workers", "--jsn"], "Did you mean '--json'?"),
         (["place", "--tag", "gpu"], "'--tags'"),
         (["place", "--ttl", "0"], "'--ttl'"),
+        (["place", "--ttl", "nan"], "'--ttl': nan is not a number of seconds"),
+        (["place", "--wait", "nan"], "'--wait': nan is not a number of seconds"),
+        (["sim", "--seconds", "nan"], "'--seconds': nan is not a number of seconds"),
         (["place", "--strategy", "random"], "'least_loaded', 'bin_pack'"),
         (["drain"], "Missing argument 'WORKER'"),
         (["workers", "--watch", "--json"], "leave out --json"),
@@ -105,6 +109,31 @@ def test_a_scheduler_that_is_not_there_is_named(arguments: list[str]) -> None:
     assert (ran.code, ran.out) == (1, "")
     assert NOWHERE in ran.err
     assert ran.err.endswith("To start one here: dtask-scheduler --port 1\n")
+
+
+def test_a_scheduler_that_speaks_no_tls_is_not_to_be_started_again(
+    scheduler: RunningScheduler,
+) -> None:
+    shell = shell_of(scheduler, DTASK_SCHEDULER=scheduler.url.replace("http:", "https:"))
+    ran = shell.run("workers")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.endswith("dtask-scheduler itself speaks http://, https:// is a proxy's.\n")
+
+
+@pytest.mark.parametrize("service", ["scheduler", "worker"])
+def test_a_token_that_can_not_be_made_is_no_error_of_the_command_line(
+    service: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    ended = subprocess.run(
+        [sys.executable, LAUNCHER.with_name(f"dtask-{service}")],
+        env=clean_environment(tmp_path) | {"XDG_STATE_HOME": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: The token file ")
 
 
 def test_with_json_errors_are_json_too() -> None:
@@ -173,6 +202,21 @@ def test_a_reader_that_leaves_early_is_no_error(shell: Shell, join: Join) -> Non
         )
         assert (ended.returncode, ended.stderr) == (1, b"")
     os.close(writing)
+
+
+@pytest.mark.parametrize("arguments", [["workers"], ["workers", "--json"], ["--help"]])
+def test_a_full_disk_is_told_in_a_sentence(shell: Shell, join: Join, arguments: list[str]) -> None:
+    join("w-full")
+    with unreadable("a disk that is full") as stdout:
+        ended = subprocess.run(
+            [sys.executable, LAUNCHER, *arguments],
+            env=shell.env,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (1, f"Error: {entry.NO_SPACE}\n")
 
 
 def test_letters_that_the_terminal_can_not_show_are_no_error(shell: Shell, join: Join) -> None:

@@ -110,6 +110,11 @@ def test_the_reasons_are_words_for_one_and_for_several() -> None:
     ]
 
 
+def test_a_tag_that_must_not_be_there_is_not_said_to_be_lacking() -> None:
+    lines = explained({"reasons": {"missing_tag": {"!spot": 2}}}, waited=False)
+    assert lines[1:] == ["  2 do not meet !spot"]
+
+
 def test_who_has_waited_is_not_told_to_wait() -> None:
     facts = {"reasons": {"full": 1}, "retry_after_s": 1.0}
     assert any("--wait" in line for line in explained(facts, waited=False))

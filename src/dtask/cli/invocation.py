@@ -62,8 +62,11 @@ class Invocation:
             return
         click.echo(f"Error: {error}", err=True)
         if error.code == "unreachable":
-            port = urlsplit(self.url).port or 80
-            click.echo(f"To start one here: dtask-scheduler --port {port}", err=True)
+            url = urlsplit(self.url)
+            hint = f"To start one here: dtask-scheduler --port {url.port or 80}"
+            if url.scheme == "https":
+                hint = "dtask-scheduler itself speaks http://, https:// is a proxy's."
+            click.echo(hint, err=True)
         if error.code == "wrong_token" and self.has_token:
             click.echo("To show another token: --token-file FILE, or DTASK_TOKEN_FILE.", err=True)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
+from dtask.cli.seconds import Seconds
 from dtask.errors import NoWorker
 from dtask.wire import limits
 
@@ -45,7 +46,7 @@ _WORDS = {
 @click.option(
     "--ttl",
     "ttl_s",
-    type=click.FloatRange(limits.TTL_S_MIN, limits.TTL_S_MAX),
+    type=Seconds(limits.TTL_S_MIN, limits.TTL_S_MAX),
     default=limits.TTL_S_DEFAULT,
     show_default=True,
     metavar="SECONDS",
@@ -59,7 +60,7 @@ _WORDS = {
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     metavar="SECONDS",
     help="If no worker can take the task now, ask again for so long.",
 )
@@ -109,7 +110,8 @@ def explained(facts: dict[str, Any], *, waited: bool) -> list[str]:
     meant = facts.get("did_you_mean") or {}
     missing = reasons.get("missing_tag") or {}
     for tag, count in sorted(missing.items(), key=lambda item: -item[1]):
-        lines.append(f"  {count} {'does' if count == 1 else 'do'} not have {tag}")
+        verb = "meet" if tag.startswith("!") else "have"
+        lines.append(f"  {count} {'does' if count == 1 else 'do'} not {verb} {tag}")
     for reason, words in _WORDS.items():
         if count := reasons.get(reason):
             lines.append(f"  {count} {words[count != 1]}")

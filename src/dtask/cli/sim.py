@@ -6,6 +6,7 @@ import click
 
 from dtask.cli.entry import FAILED
 from dtask.cli.invocation import JSON, Invocation
+from dtask.cli.seconds import Seconds
 from dtask.sim import SECONDS
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=SECONDS,
     show_default=True,
     help="Virtual seconds with faults. Then they stop, and everything must settle.",

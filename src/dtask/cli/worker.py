@@ -8,7 +8,7 @@ import click
 
 from dtask import __version__
 from dtask.cli import entry
-from dtask.errors import DtaskError
+from dtask.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from dtask.worker.agent import Settings
@@ -140,7 +140,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
             token_file=token_file,
             spool=spool,
         )
-    except DtaskError as error:
+    except InvalidRequest as error:
         raise click.UsageError(str(error)) from None
     with logging_to(sys.stderr, "json" if log_format == "json" else "text"):
         agent.run(settings, listening=entry.say_listening)
