@@ -140,7 +140,7 @@ class Cluster:
         return at
 
     def _expire(self, at: float) -> None:
-        """End what is due. Heartbeats and new leases only ever bring later deadlines or TICK_S."""
+        """Bring about what time alone does, and work out anew when that is next."""
         fleet = self._fleet
         for worker, status in fleet.due(at):
             if status is None:
