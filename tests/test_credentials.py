@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dtask.credentials import find_token
+from dtask.credentials import find_token, known_token
 from dtask.errors import Denied
 
 TOKEN = "a-token-of-25-characters."
@@ -154,3 +154,14 @@ def test_a_user_without_a_home_is_told_what_to_set() -> None:
         check=True,
     )
     assert "XDG_STATE_HOME: this user has no home directory" in done.stdout
+
+
+def test_a_client_uses_a_token_that_is_there_and_makes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("DTASK_TOKEN", raising=False)
+    monkeypatch.delenv("DTASK_TOKEN_FILE", raising=False)
+    assert known_token() is None
+    assert not list(tmp_path.iterdir())
+    assert find_token() == known_token()

@@ -1,8 +1,9 @@
 """The token: who has it can run anything as the workers' user.
 
 It is found in this order: `--token-file`, `DTASK_TOKEN`, `DTASK_TOKEN_FILE`, and the file
-`$XDG_STATE_HOME/dtask/token`, which whoever needs it first makes, atomically and for its own
-user alone (0600). So processes of one user on one machine share it without any set-up.
+`$XDG_STATE_HOME/dtask/token`, which the scheduler or worker that needs it first makes, atomically
+and for its own user alone (0600). So processes of one user on one machine share it without any
+set-up. Clients use one that is there and make none: one of their own would fit nowhere.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from dtask.errors import Denied
+from dtask.errors import Denied, InvalidRequest
 from dtask.state_home import state_home
 
 #: Characters of a token, generous both ways: short ones can be guessed.
@@ -26,12 +27,8 @@ def find_token(token_file: str | Path | None = None) -> str:
 
     Raises Denied with what is wrong and what to do, InvalidRequest if the user has no home.
     """
-    if token_file is not None:
-        return _read(Path(token_file))
-    if text := os.environ.get("DTASK_TOKEN"):
-        return _checked(text.strip(), "DTASK_TOKEN")
-    if name := os.environ.get("DTASK_TOKEN_FILE"):
-        return _read(Path(name))
+    if (token := _named_token(token_file)) is not None:
+        return token
     path = state_home() / "token"
     try:
         if not path.exists():
@@ -43,6 +40,27 @@ def find_token(token_file: str | Path | None = None) -> str:
             code="no_token",
         ) from None
     return _read(path)
+
+
+def known_token(token_file: str | Path | None = None) -> str | None:
+    """The token, None if this user has none. Raises Denied if one that is named can't be used."""
+    if (token := _named_token(token_file)) is not None:
+        return token
+    try:
+        path = state_home() / "token"
+        return _read(path) if path.exists() else None
+    except (InvalidRequest, PermissionError):  # no home, or none of ours
+        return None
+
+
+def _named_token(token_file: str | Path | None) -> str | None:
+    if token_file is not None:
+        return _read(Path(token_file))
+    if text := os.environ.get("DTASK_TOKEN"):
+        return _checked(text.strip(), "DTASK_TOKEN")
+    if name := os.environ.get("DTASK_TOKEN_FILE"):
+        return _read(Path(name))
+    return None
 
 
 def _make(path: Path) -> None:

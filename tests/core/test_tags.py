@@ -210,3 +210,8 @@ def test_what_the_index_knows_are_tags_and_names_with_a_version() -> None:
     index.remove(0, ("cuda-12.4",))
     assert list(index.versioned()) == []
     assert "cuda-12.4" not in index
+
+
+def test_a_comparison_with_its_sign_turned_round_is_told_the_right_way() -> None:
+    with pytest.raises(InvalidRequest, match=r"expected 'cuda>=12'"):
+        tags.parse(("cuda=>12",))

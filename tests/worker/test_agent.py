@@ -311,7 +311,6 @@ def test_unknown_flag_is_a_sentence_and_exit_code_2() -> None:
         (["--advertise", "here"], "--advertise: 'here' is not an address"),
         (["--scheduler", "localhost:8080"], "'localhost:8080' is not the address of a scheduler"),
         (["--scheduler", "http://192.0.2.1:8080"], "expected --addr 0.0.0.0:8081"),
-        (["--token-file", "/nowhere/token"], "The token file /nowhere/token can't be read"),
     ],
 )
 def test_wrong_flag_is_a_sentence_and_exit_code_2(

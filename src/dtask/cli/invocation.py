@@ -43,10 +43,10 @@ class Invocation:
     def client(self) -> "Client":
         """A client of the scheduler that was named."""
         from dtask.client import Client  # noqa: PLC0415 (httpx: 100 ms that --help need not pay)
-        from dtask.credentials import find_token  # noqa: PLC0415 (same)
+        from dtask.credentials import known_token  # noqa: PLC0415 (same)
 
-        token = find_token(self.token_file)
-        self.has_token = True
+        token = known_token(self.token_file)
+        self.has_token = token is not None
         return Client(self.scheduler, token=token)
 
     def print_json(self, value: Any) -> None:  # noqa: ANN401 (whatever has a JSON form)
@@ -67,8 +67,9 @@ class Invocation:
             if url.scheme == "https":
                 hint = "dtask-scheduler itself speaks http://, https:// is a proxy's."
             click.echo(hint, err=True)
-        if error.code == "wrong_token" and self.has_token:
-            click.echo("To show another token: --token-file FILE, or DTASK_TOKEN_FILE.", err=True)
+        if error.code == "no_token" or (error.code == "wrong_token" and self.has_token):
+            which = "another" if self.has_token else "the"
+            click.echo(f"To show {which} token: --token-file FILE, or DTASK_TOKEN_FILE.", err=True)
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:

@@ -13,7 +13,7 @@ from dtask.client.acts import Act, Call, Flow, Freed, Pause, Reply
 from dtask.client.calls import Question, Wishes
 from dtask.client.results import Outcome, Placement, Worker
 from dtask.client.session import Session
-from dtask.credentials import find_token
+from dtask.credentials import known_token
 from dtask.errors import DtaskError
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class AsyncClient:
         self,
         scheduler: str | Iterable[str] | None = None,
         *,
-        token: str | Callable[[], str] | None = find_token,
+        token: str | Callable[[], str | None] | None = known_token,
         timeout_s: float = session.TIMEOUT_S,
     ) -> None:
         self._session = Session(scheduler, token, timeout_s)

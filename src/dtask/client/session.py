@@ -46,7 +46,7 @@ class Session:
     def __init__(
         self,
         scheduler: str | Iterable[str] | None,
-        token: str | Callable[[], str] | None,
+        token: str | Callable[[], str | None] | None,
         timeout_s: float,
     ) -> None:
         self._token = token

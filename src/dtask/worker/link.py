@@ -145,7 +145,10 @@ class Link:
             raise CODES[error.code].error(sentence, code=error.code, **error.facts) from None
         if error.code not in self._said:
             self._said.add(error.code)
-            self._say(error.code, f"{sentence} Trying until it does.", level=logging.WARNING)
+            hope = (
+                "for a while, in case that one is dead" if error.code == "held" else "until it does"
+            )
+            self._say(error.code, f"{sentence} Trying {hope}.", level=logging.WARNING)
 
     def _is_final(self, error: DtaskError, now: float) -> bool:
         if error.code == "held":

@@ -127,6 +127,13 @@ def _parse_one(text: str, field: str) -> Requirement:
 def _parse_alternative(part: str, text: str, field: str) -> str | Comparison:
     if found := _COMPARISON.fullmatch(part):
         name, symbol, version = found.groups()
+        if name.endswith("="):
+            raise InvalidRequest(
+                f"{field}: {_short(text)} turns the sign round: expected "
+                f"{_short(f'{name[:-1]}{symbol[0]}={version}')}.",
+                code="bad_requirement",
+                field=field,
+            )
         if not _VERSION.fullmatch(version):
             raise InvalidRequest(
                 f"{field}: {_short(version)} in {text!r} is not a version: "
