@@ -94,6 +94,13 @@ CODES: dict[str, CodeInfo] = {
     "wrong_content_type": CodeInfo(
         InvalidRequest, 400, "A body must be sent as `content-type: application/json`."
     ),
+    "bad_graph": CodeInfo(
+        InvalidRequest, 400, "The tasks of the job don't fit together; `field` says where."
+    ),
+    "missing_blobs": CodeInfo(
+        InvalidRequest, 400, "The job names blobs that are not there; `blobs` lists them."
+    ),
+    "wrong_hash": CodeInfo(InvalidRequest, 400, "The bytes of the blob have another hash."),
     "no_token": CodeInfo(Denied, 401, "This needs the token, and the request carried none."),
     "wrong_token": CodeInfo(Denied, 401, "The token that was sent is not this scheduler's."),
     "bad_ticket": CodeInfo(Denied, 403, "The ticket is missing, expired, or for something else."),
@@ -107,16 +114,26 @@ CODES: dict[str, CodeInfo] = {
     "no_lease": CodeInfo(NotFound, 404, "No lease is held for this task (with this fence)."),
     "unknown_worker": CodeInfo(NotFound, 404, "No worker of this id is known."),
     "unknown_task": CodeInfo(NotFound, 404, "The worker holds no task of this id and fence."),
+    "no_job": CodeInfo(NotFound, 404, "No job of this id is known (any more)."),
+    "no_task": CodeInfo(NotFound, 404, "The job has no such task, or the task no such element."),
+    "no_attempt": CodeInfo(NotFound, 404, "There was no such attempt (yet)."),
+    "no_result": CodeInfo(NotFound, 404, "The attempt has not ended, or it left no result."),
+    "no_blob": CodeInfo(NotFound, 404, "No blob of this hash is there."),
+    "unknown_queue": CodeInfo(NotFound, 404, "No queue of this name is known."),
     "wrong_method": CodeInfo(InvalidRequest, 405, "The path exists; `Allow` lists its methods."),
     "held": CodeInfo(Conflict, 409, "Another live process heartbeats under this worker id."),
     "superseded": CodeInfo(Conflict, 409, "A newer life of this worker has taken over its id."),
     "stale_fence": CodeInfo(Conflict, 409, "A newer fence of this task has been seen."),
+    "key_taken": CodeInfo(Conflict, 409, "Another job was submitted with this key."),
+    "job_ended": CodeInfo(Conflict, 409, "The job has ended, or is not where this can be done."),
     "too_large": CodeInfo(
         InvalidRequest, 413, "The body is over its limit; `limit_bytes` says what fits."
     ),
     "slots_full": CodeInfo(Busy, 429, "All slots of the worker are taken."),
     "too_many_workers": CodeInfo(Busy, 429, "The table of workers is full of live workers."),
     "too_many_leases": CodeInfo(Busy, 429, "The table of leases is full."),
+    "queue_full": CodeInfo(Busy, 429, "The queue, or the table of jobs, is full."),
+    "too_many_waiters": CodeInfo(Busy, 429, "Too many requests wait for something to happen."),
     "internal": CodeInfo(Internal, 500, "A bug: the log of the process that answered tells more."),
     "no_worker": CodeInfo(NoWorker, 503, "No worker can take the task now; `reasons` counts why."),
     "warming_up": CodeInfo(
@@ -127,6 +144,9 @@ CODES: dict[str, CodeInfo] = {
     ),
     "spool_unusable": CodeInfo(
         Unavailable, 503, "The worker can't use its spool, or can't end what was left there."
+    ),
+    "store_failed": CodeInfo(
+        Unavailable, 503, "The store can't be written or read: what was asked may have happened."
     ),
     "unreachable": CodeInfo(Unavailable, 503, "No answer came, or the connection broke."),
 }
