@@ -6,10 +6,14 @@ An attempt is one run of a task, named by (task_id, fence). Its legal moves:
        |           |                       ^
        +-----------+-----> (directly) -----+
 
-*waiting*: accepted, but an older run of the same task is still being stopped. The two share one
-slot, and the new run starts only when nothing is left of the old one, so a task never runs beside
-its own retry. *stopping*: a stop was asked for, its time is up, or its main process has ended and
-what that left behind is being killed. *ended* is final, and remembered for a while.
+*waiting*: accepted, but an older run of the same task is still being stopped, or its files are
+still being fetched. Two runs share one slot, and the new one starts only when nothing is left of
+the old one, so a task never runs beside its own retry. *stopping*: a stop was asked for, its time
+is up, or its main process has ended and what that left behind is being killed. *ended* is final,
+and remembered for a while.
+
+Attempts of jobs are *kept*: their end is remembered until the scheduler has heard of it, however
+many there are, and what would be a refusal is an end too.
 
 The shell performs the effects and reports back: `LaunchFailed`, or `Exited` when the main process
 has ended and `Gone` when nothing of its tree is left. Time passes only by `Tick`, which is due at
@@ -21,7 +25,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, structs
 
-from dtask.errors import Busy, Conflict, NotFound, Unavailable
+from dtask.errors import Busy, Conflict, DtaskError, NotFound, Unavailable
 
 #: Between SIGTERM and SIGKILL. Docker and Kubernetes give 10 and 30 s.
 GRACE_S: Final = 10.0
@@ -38,6 +42,8 @@ FENCES_MAX: Final = 100_000
 
 State = Literal["waiting", "running", "stopping", "ended"]
 Cause = Literal["stopped", "timeout", "superseded", "start_failed"]
+#: Of kept attempts only.
+KeptCause = Literal["worker_failed", "result_too_large", "lost", "returned"]
 
 #: The legal moves.
 MOVES: Final[dict[State, tuple[State, ...]]] = {
@@ -54,7 +60,7 @@ Name = tuple[str, int]
 
 
 class Start(Struct, frozen=True):
-    """Run this command. Raises Conflict, Busy or Unavailable."""
+    """Run this command. Raises Conflict, Busy or Unavailable, unless it is kept."""
 
     task_id: str
     fence: int
@@ -62,10 +68,51 @@ class Start(Struct, frozen=True):
     env: dict[str, str]
     #: Seconds it may run; None: as long as it likes.
     timeout_s: float | None = None
+    #: Seconds between SIGTERM and SIGKILL; None: as the worker has it.
+    grace_s: float | None = None
+    #: Its files must be fetched before it can start.
+    prepare: bool = False
+    #: Its end is remembered until `Heard` of; a refusal is an end with the cause `returned`.
+    kept: bool = False
+
+
+class Restore(Struct, frozen=True):
+    """An earlier life of this worker held this kept attempt, and nobody has heard of its end."""
+
+    task_id: str
+    fence: int
+    started_at: float
+    ended_at: float
+    exit_code: int | None
+    cause: Cause | KeptCause | None
+    error: str | None
+
+
+class Prepared(Struct, frozen=True):
+    """The files of the attempt are there."""
+
+    task_id: str
+    fence: int
 
 
 class Stop(Struct, frozen=True):
     """Stop this attempt, and if it has not come yet, never start it. Raises NotFound."""
+
+    task_id: str
+    fence: int
+    #: Seconds between SIGTERM and SIGKILL; None: as its start has it.
+    grace_s: float | None = None
+
+
+class Drop(Struct, frozen=True):
+    """Stop this attempt if it lives, and remember nothing of it: nobody waits for it any more."""
+
+    task_id: str
+    fence: int
+
+
+class Heard(Struct, frozen=True):
+    """The end of this kept attempt has been heard."""
 
     task_id: str
     fence: int
@@ -77,6 +124,7 @@ class LaunchFailed(Struct, frozen=True):
     task_id: str
     fence: int
     error: str
+    cause: Literal["start_failed", "worker_failed"] = "start_failed"
 
 
 class Exited(Struct, frozen=True):
@@ -93,6 +141,9 @@ class Gone(Struct, frozen=True):
     task_id: str
     fence: int
     log_bytes: int = 0
+    #: What was wrong with it, if nothing else ended it.
+    cause: KeptCause | None = None
+    error: str | None = None
 
 
 class Drain(Struct, frozen=True):
@@ -103,10 +154,18 @@ class Tick(Struct, frozen=True):
     """Nothing happened but time."""
 
 
-Event = Start | Stop | LaunchFailed | Exited | Gone | Drain | Tick
+Event = (
+    Start | Restore | Prepared | Stop | Drop | Heard | LaunchFailed | Exited | Gone | Drain | Tick
+)
 
 
 # Effects
+
+
+class Prepare(Struct, frozen=True):
+    """Fetch the files of the attempt, then say `Prepared` or `LaunchFailed`, unless it ends."""
+
+    start: Start
 
 
 class Launch(Struct, frozen=True):
@@ -151,13 +210,13 @@ class Ended(Struct, frozen=True):
 
 
 class Forget(Struct, frozen=True):
-    """The attempt is remembered no longer: its files can go."""
+    """The attempt is remembered no longer: its files can go. One that was dropped has ended."""
 
     task_id: str
     fence: int
 
 
-Effect = Launch | Terminate | Kill | Held | Freed | Ended | Forget
+Effect = Prepare | Launch | Terminate | Kill | Held | Freed | Ended | Forget
 
 
 class Attempt(Struct):
@@ -172,14 +231,19 @@ class Attempt(Struct):
     #: Of the main process; negative for a signal; None if it never ran or its end was not seen.
     exit_code: int | None = None
     #: Why it was stopped, or could not start; None if it ended by itself.
-    cause: Cause | None = None
-    #: The sentence that goes with `start_failed`.
+    cause: Cause | KeptCause | None = None
+    #: The sentence that goes with the cause, if it has one.
     error: str | None = None
-    #: Seconds it may run.
+    #: Seconds it may run, and seconds between SIGTERM and SIGKILL.
     timeout_s: float | None = None
+    grace_s: float | None = None
     #: Epoch seconds: while running its timeout, while stopping when SIGTERM becomes SIGKILL.
     deadline: float | None = None
     log_bytes: int = 0
+    #: Its end is remembered until it is heard of.
+    kept: bool = False
+    #: Nobody waits for its end.
+    dropped: bool = False
 
     @property
     def name(self) -> Name:
@@ -190,8 +254,10 @@ class Attempt(Struct):
 class Slot(Struct):
     """One taken slot."""
 
-    #: The attempt whose processes are there.
+    #: The attempt whose processes are there, or whose files are being fetched.
     holder: Attempt
+    #: The command of a holder that waits for its files.
+    start: Start | None = None
     #: A newer run of the same task, and its command, that starts when the holder is gone.
     heir: Attempt | None = None
     heir_start: Start | None = None
@@ -213,15 +279,22 @@ class Attempts:
         self._slots: dict[str, Slot] = {}
         #: Everything that can be asked about, live and ended.
         self._attempts: dict[Name, Attempt] = {}
-        #: Those of them that ended, the oldest first, and the bytes of their logs.
+        #: Those of them that ended and are not kept, the oldest first, and the bytes of their logs.
         self._ended: dict[Name, None] = {}
         self._ended_bytes = 0
-        #: The newest fence seen by task id and when, the longest ago first.
+        #: Those that ended and are kept.
+        self._kept: set[Name] = set()
+        #: The newest fence seen by task id and when, the longest ago first. Kept attempts need
+        #: none: what starts them sends each once, in order.
         self._fences: dict[str, tuple[int, float]] = {}
         self._effects: list[Effect] = []
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             Start: self._on_start,
+            Restore: self._on_restore,
+            Prepared: self._on_prepared,
             Stop: self._on_stop,
+            Drop: self._on_drop,
+            Heard: self._on_heard,
             LaunchFailed: self._on_launch_failed,
             Exited: self._on_exited,
             Gone: self._on_gone,
@@ -264,24 +337,31 @@ class Attempts:
         live: set[Name] = set()
         for task_id, slot in self._slots.items():
             assert slot.holder.task_id == task_id
-            assert slot.holder.state in ("running", "stopping")
+            self._check_slot(slot)
             live.add(slot.holder.name)
-            assert (slot.heir is None) == (slot.heir_start is None)
             if slot.heir is not None:
-                assert slot.heir.state in ("waiting", "stopping")
-                assert slot.heir.fence > slot.holder.fence
-                assert slot.holder.state == "stopping"
                 live.add(slot.heir.name)
         ended = {name for name, one in self._attempts.items() if one.state == "ended"}
-        assert ended == self._ended.keys()
         assert live == self._attempts.keys() - ended
-        assert len(ended) <= REMEMBERED_MAX
-        assert self._ended_bytes == sum(self._attempts[name].log_bytes for name in ended)
+        assert self._kept == {name for name in ended if self._attempts[name].kept}
+        assert self._ended.keys() == ended - self._kept
+        assert len(self._ended) <= REMEMBERED_MAX
+        assert self._ended_bytes == sum(self._attempts[name].log_bytes for name in self._ended)
         for name, attempt in self._attempts.items():
+            assert not (attempt.dropped and attempt.state == "ended")
             assert attempt.deadline is None or attempt.state in ("running", "stopping")
             newest = self._newest_fence(name[0], self._slots.get(name[0]))
-            assert newest is not None
-            assert newest >= attempt.fence
+            assert attempt.kept or (newest is not None and newest >= attempt.fence)
+
+    def _check_slot(self, slot: Slot) -> None:
+        holder, heir = slot.holder, slot.heir
+        assert holder.state in ("waiting", "running", "stopping")
+        assert (holder.state == "waiting") == (slot.start is not None)
+        assert (heir is None) == (slot.heir_start is None)
+        if heir is not None:
+            assert heir.state in ("waiting", "stopping")
+            assert heir.fence > holder.fence
+            assert holder.state == "stopping"
 
     # Events
 
@@ -290,30 +370,83 @@ class Attempts:
         if name in self._attempts:
             return  # sent twice: the answer is what it is doing
         slot = self._slots.get(start.task_id)
-        self._refuse(start, slot)
-        attempt = Attempt(*name, state="waiting", started_at=now, timeout_s=start.timeout_s)
+        refusal = self._refusal(start, slot)
+        if refusal is not None and not start.kept:
+            raise refusal
+        attempt = Attempt(
+            *name,
+            state="waiting",
+            started_at=now,
+            timeout_s=start.timeout_s,
+            grace_s=start.grace_s,
+            kept=start.kept,
+        )
         self._attempts[name] = attempt
+        if refusal is not None:
+            self._end_unstarted(attempt, "returned", str(refusal), now)
+            return
         self._note_fence(attempt, now)
         self._effects.append(Held(*name))
         if slot is None:
-            self._slots[start.task_id] = Slot(attempt)
-            self._launch(attempt, start, now)
+            self._occupy(attempt, start, now)
         else:
             self._inherit(slot, attempt, start, now)
+
+    def _on_restore(self, restore: Restore, now: float) -> None:
+        del now
+        attempt = Attempt(
+            restore.task_id,
+            restore.fence,
+            state="ended",
+            started_at=restore.started_at,
+            ended_at=restore.ended_at,
+            exit_code=restore.exit_code,
+            cause=restore.cause,
+            error=restore.error,
+            kept=True,
+        )
+        self._attempts[attempt.name] = attempt
+        self._kept.add(attempt.name)
+
+    def _on_prepared(self, prepared: Prepared, now: float) -> None:
+        slot = self._slots.get(prepared.task_id)
+        if slot is not None and slot.holder.fence == prepared.fence and slot.start is not None:
+            start, slot.start = slot.start, None
+            self._launch(slot.holder, start, now)
 
     def _on_stop(self, stop: Stop, now: float) -> None:
         attempt = self._attempts.get((stop.task_id, stop.fence))
         if attempt is None:
             self._never_start(stop, now)
-        elif attempt.state == "waiting":
-            attempt.cause = "stopped"
-            self._move(attempt, "stopping")  # it ends when its predecessor frees the slot
-        elif attempt.state == "running":
-            self._terminate(attempt, "stopped", now)
+            return
+        if stop.grace_s is not None:
+            attempt.grace_s = stop.grace_s
+        if attempt.state == "stopping" and attempt.deadline is not None:
+            attempt.deadline = min(attempt.deadline, now + self._grace_of(attempt))
+        else:
+            self._stop(attempt, now)
+
+    def _on_drop(self, drop: Drop, now: float) -> None:
+        attempt = self._attempts.get((drop.task_id, drop.fence))
+        if attempt is None:
+            return
+        if attempt.state == "ended":
+            self._forget(attempt)
+        else:
+            attempt.dropped = True
+            self._stop(attempt, now)
+
+    def _on_heard(self, heard: Heard, now: float) -> None:
+        del now
+        attempt = self._attempts.get((heard.task_id, heard.fence))
+        if attempt is not None and attempt.name in self._kept:
+            self._forget(attempt)
 
     def _on_launch_failed(self, failed: LaunchFailed, now: float) -> None:
-        attempt = self._attempts[failed.task_id, failed.fence]
-        attempt.cause = "start_failed"
+        attempt = self._attempts.get((failed.task_id, failed.fence))
+        if attempt is None or attempt.state == "ended":
+            return  # it was stopped while its files were fetched
+        attempt.cause = failed.cause
         attempt.error = failed.error
         self._on_gone(Gone(failed.task_id, failed.fence), now)
 
@@ -331,12 +464,13 @@ class Attempts:
         attempt = slot.holder
         assert attempt.fence == gone.fence
         attempt.log_bytes = gone.log_bytes
+        if attempt.cause is None:
+            attempt.cause, attempt.error = gone.cause, gone.error
         self._end(attempt, now)
         if slot.heir is None or slot.heir_start is None:
             self._effects.append(Freed(*attempt.name))
         elif slot.heir.state == "waiting":
-            self._slots[gone.task_id] = Slot(slot.heir)
-            self._launch(slot.heir, slot.heir_start, now)
+            self._occupy(slot.heir, slot.heir_start, now)
         else:  # stopped before its turn came
             self._end(slot.heir, now)
             self._effects.append(Freed(*slot.heir.name))
@@ -361,37 +495,51 @@ class Attempts:
 
     # Steps of several events
 
-    def _refuse(self, start: Start, slot: Slot | None) -> None:
-        """Raise if a new attempt may not begin."""
+    def _refusal(self, start: Start, slot: Slot | None) -> DtaskError | None:
+        """Why a new attempt may not begin; None if it may."""
         newest = self._newest_fence(start.task_id, slot)
         if newest is not None and start.fence <= newest:
-            raise Conflict(
+            return Conflict(
                 f"The worker has seen fence {newest} of task {start.task_id}, and {start.fence} "
                 f"is not newer: ask the scheduler for a placement and send its fence.",
                 code="stale_fence",
                 newest_fence=newest,
             )
         if self._draining:
-            raise Unavailable(
+            return Unavailable(
                 "The worker is draining and starts no task: place it on another.", code="draining"
             )
         if slot is None and len(self._slots) >= self._max_tasks:
-            raise Busy(
+            return Busy(
                 f"All {self._max_tasks} slots of the worker are taken: place the task on another.",
                 code="slots_full",
                 max_tasks=self._max_tasks,
             )
+        return None
+
+    def _occupy(self, attempt: Attempt, start: Start, now: float) -> None:
+        """`attempt` has the slot of its task for itself."""
+        if start.prepare:
+            self._slots[attempt.task_id] = Slot(attempt, start)
+            self._effects.append(Prepare(start))
+        else:
+            self._slots[attempt.task_id] = Slot(attempt)
+            self._launch(attempt, start, now)
 
     def _inherit(self, slot: Slot, attempt: Attempt, start: Start, now: float) -> None:
         """`attempt` waits for the slot of an older run, which is stopped."""
         older = slot.newest
+        if slot.start is not None:
+            self._end_unstarted(older, "superseded", None, now)
+            self._occupy(attempt, start, now)
+            self._effects.append(Freed(*older.name))
+            return
         slot.heir, slot.heir_start = attempt, start
         if older is slot.holder:
             if older.state == "running":
                 self._terminate(older, "superseded", now)
         else:
-            older.cause = older.cause or "superseded"
-            self._end(older, now)
+            self._end_unstarted(older, older.cause or "superseded", None, now)
         self._effects.append(Freed(*older.name))
 
     def _never_start(self, stop: Stop, now: float) -> None:
@@ -399,11 +547,22 @@ class Attempts:
         newest = self._newest_fence(stop.task_id, self._slots.get(stop.task_id))
         if newest is not None and stop.fence <= newest:
             raise unknown_task(stop.task_id, stop.fence)
-        attempt = Attempt(
-            stop.task_id, stop.fence, state="waiting", started_at=now, cause="stopped"
-        )
+        attempt = Attempt(stop.task_id, stop.fence, state="waiting", started_at=now)
         self._attempts[attempt.name] = attempt
-        self._end(attempt, now)
+        self._end_unstarted(attempt, "stopped", None, now)
+
+    def _stop(self, attempt: Attempt, now: float) -> None:
+        """Stop it, whatever it does; once is enough."""
+        if attempt.state == "running":
+            self._terminate(attempt, "stopped", now)
+        elif attempt.state == "waiting":
+            if self._slots[attempt.task_id].holder is attempt:
+                del self._slots[attempt.task_id]
+                self._end_unstarted(attempt, "stopped", None, now)
+                self._effects.append(Freed(*attempt.name))
+            else:
+                attempt.cause = "stopped"
+                self._move(attempt, "stopping")  # it ends when its predecessor frees the slot
 
     def _launch(self, attempt: Attempt, start: Start, now: float) -> None:
         attempt.started_at = now
@@ -415,17 +574,33 @@ class Attempts:
     def _terminate(self, attempt: Attempt, cause: Cause, now: float) -> None:
         attempt.cause = cause
         self._move(attempt, "stopping")
-        attempt.deadline = now + self._grace_s
+        attempt.deadline = now + self._grace_of(attempt)
         self._effects.append(Terminate(*attempt.name))
+
+    def _grace_of(self, attempt: Attempt) -> float:
+        return self._grace_s if attempt.grace_s is None else attempt.grace_s
+
+    def _end_unstarted(
+        self, attempt: Attempt, cause: Cause | KeptCause, error: str | None, now: float
+    ) -> None:
+        attempt.cause, attempt.error = cause, error
+        self._end(attempt, now)
 
     def _end(self, attempt: Attempt, now: float) -> None:
         self._move(attempt, "ended")
         attempt.deadline = None
         attempt.ended_at = now
+        self._note_fence(attempt, now)
+        if attempt.dropped:
+            del self._attempts[attempt.name]
+            self._effects.append(Forget(*attempt.name))
+            return
+        self._effects.append(Ended(*attempt.name))
+        if attempt.kept:
+            self._kept.add(attempt.name)
+            return
         self._ended[attempt.name] = None
         self._ended_bytes += attempt.log_bytes
-        self._note_fence(attempt, now)
-        self._effects.append(Ended(*attempt.name))
         while len(self._ended) > REMEMBERED_MAX or (
             self._ended_bytes > REMEMBERED_BYTES_MAX and len(self._ended) > 1
         ):
@@ -444,10 +619,17 @@ class Attempts:
         return ended_at + REMEMBERED_S
 
     def _forget_oldest(self) -> None:
-        name = next(iter(self._ended))
-        del self._ended[name]
-        self._ended_bytes -= self._attempts.pop(name).log_bytes
-        self._effects.append(Forget(*name))
+        self._forget(self._attempts[next(iter(self._ended))])
+
+    def _forget(self, attempt: Attempt) -> None:
+        """Remember an ended attempt no longer."""
+        del self._attempts[attempt.name]
+        if attempt.kept:
+            self._kept.remove(attempt.name)
+        else:
+            del self._ended[attempt.name]
+            self._ended_bytes -= attempt.log_bytes
+        self._effects.append(Forget(*attempt.name))
 
     def _newest_fence(self, task_id: str, slot: Slot | None) -> int | None:
         seen = self._fences.get(task_id)
@@ -456,6 +638,8 @@ class Attempts:
         return max(slot.newest.fence, seen[0] if seen is not None else 0)
 
     def _note_fence(self, attempt: Attempt, now: float) -> None:
+        if attempt.kept:
+            return
         newest = self._fences.pop(attempt.task_id, (attempt.fence, now))[0]
         self._fences[attempt.task_id] = (max(newest, attempt.fence), now)
         while True:

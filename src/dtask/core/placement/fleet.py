@@ -72,6 +72,7 @@ class Worker:
     __slots__ = (
         "address",
         "alive_at",
+        "attached",
         "base",
         "counted",
         "drained",
@@ -125,6 +126,8 @@ class Worker:
         self.draining = False
         self.drained = False
         self.trusted = False
+        #: Its channel is open: attempts of jobs can be sent to it.
+        self.attached = False
         self.metrics: dict[str, float | int | str | bool | None] | None = None
         #: What the last heartbeat counted; None if it did not count.
         self.reported: int | None = None
@@ -171,6 +174,10 @@ class Fleet:
         self.offline_bits = 0
         self.draining_bits = 0
         self.trusted_bits = 0
+        self.attached_bits = 0
+        #: Attached workers that have become able to take a task, or one more, since it was last
+        #: taken.
+        self.opened: list[Worker] = []
         #: Slot of the worker that was placed on last: ties go to the next one after it.
         self.last_slot = -1
         #: What is worth telling since it was last taken.
@@ -244,6 +251,7 @@ class Fleet:
         self.offline_bits ^= bit
         self.draining_bits &= ~bit
         self.trusted_bits &= ~bit
+        assert not worker.attached
         del self._queues["offline"][worker.worker_id]
         del self.workers[worker.worker_id]
         del self._ids[bisect_left(self._ids, worker.worker_id)]
@@ -275,6 +283,8 @@ class Fleet:
         self.tags.remove(worker.slot, worker.tags)
         self.tags.add(worker.slot, tags)
         worker.tags = tags
+        if worker.attached and worker.order is self.online:
+            self.opened.append(worker)
         self._demands.clear()
 
     def mark(self, worker: Worker) -> None:
@@ -286,6 +296,20 @@ class Fleet:
         if bool(self.trusted_bits & bit) != worker.trusted:
             self.trusted_bits ^= bit
 
+    def attach(self, worker: Worker) -> None:
+        """Attempts of jobs can be sent to this worker from now on."""
+        if not worker.attached:
+            worker.attached = True
+            self.attached_bits |= 1 << worker.slot
+            if worker.order is self.online:
+                self.opened.append(worker)
+
+    def detach(self, worker: Worker) -> None:
+        """No attempt can be sent to this worker until it is attached again."""
+        if worker.attached:
+            worker.attached = False
+            self.attached_bits ^= 1 << worker.slot
+
     def settle(self, worker: Worker) -> None:
         """Put the worker where it belongs in the load orders."""
         occupancy = worker.base + worker.counted
@@ -296,6 +320,12 @@ class Fleet:
             elif worker.status == "suspect":
                 order = self.suspect
         load = occupancy / worker.max_tasks
+        if (
+            worker.attached
+            and order is self.online
+            and (order is not worker.order or load < worker.load)
+        ):
+            self.opened.append(worker)
         if order is not worker.order:
             if worker.order is not None:
                 worker.order.discard(worker.slot, worker.load)
@@ -372,6 +402,8 @@ class Fleet:
         assert self.offline_bits == _bits(w for w in workers.values() if w.status == "offline")
         assert self.draining_bits == _bits(w for w in workers.values() if w.takes_none)
         assert self.trusted_bits == _bits(w for w in workers.values() if w.trusted)
+        assert self.attached_bits == _bits(w for w in workers.values() if w.attached)
+        assert all(w.status != "offline" for w in workers.values() if w.attached)
         for status, queue in self._queues.items():
             assert set(queue) == {name for name, w in workers.items() if w.status == status}
             since = [w.offline_at if status == "offline" else w.alive_at for w in queue.values()]

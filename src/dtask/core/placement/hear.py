@@ -48,6 +48,7 @@ def hear(fleet: Fleet, leases: Leases, beat: Heartbeat, at: float, now: float) -
         _check_trust(worker, beat)
         if life != worker.life:
             _check_succession(worker, beat)
+            fleet.detach(worker)
             _succeed(leases, worker, beat)
             worker.life = life
             change = "renewed"
@@ -68,6 +69,7 @@ def hear(fleet: Fleet, leases: Leases, beat: Heartbeat, at: float, now: float) -
 def leave(fleet: Fleet, leases: Leases, worker: Worker, at: float) -> None:
     """The worker is offline from now on, and so are its leases."""
     fleet.set_status(worker, "offline", at)
+    fleet.detach(worker)
     for lease in list(worker.leases.values()):
         leases.end(lease)
     fleet.settle(worker)
@@ -189,7 +191,8 @@ def _choose_account(leases: Leases, worker: Worker, beat: Heartbeat, at: float) 
         return
     worker.listed = set() if by_name else None
     worker.named = frozenset()
-    worker.fresh = dict(worker.leases) if by_count else None
+    unpinned = {name: lease for name, lease in worker.leases.items() if not lease.pinned}
+    worker.fresh = unpinned if by_count else None
     worker.counted = len(worker.leases)
     worker.base = 0
     for lease in worker.leases.values():

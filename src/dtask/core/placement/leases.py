@@ -2,12 +2,15 @@
 
 A lease is *open* until the worker is known to hold the task, and ends at its `expires_at`; asking
 again renews it. Once the worker has named the task it is *confirmed* and lives as long as the
-worker goes on naming it. Each carries a *fence*, a number that only grows, over restarts too:
+worker goes on naming it. A lease that was *pinned*, for an attempt of a job, lives until it is
+ended or its worker is offline, whatever heartbeats say: they are silent about such attempts, and
+no client can name it. Each carries a *fence*, a number that only grows, over restarts too:
 it starts at epoch seconds x 2^20, so a scheduler that grants fewer than a million leases a
 second never grants a fence twice, and it is lifted above any fence that a worker reports.
 """
 
 import heapq
+import math
 from typing import Final
 
 from dtask.core.placement.events import Placement
@@ -69,6 +72,11 @@ class Lease:
         self.old_name = task_id in worker.named
         self.old_end = task_id in worker.ended
 
+    @property
+    def pinned(self) -> bool:
+        """It is an attempt's of a job, and only the job layer ends it."""
+        return self.expires_at == math.inf
+
 
 class Leases:
     """All live leases, by task, and the heap of their ends."""
@@ -88,23 +96,30 @@ class Leases:
         assert worker.base + worker.counted < worker.max_tasks, worker.worker_id
         assert task_id not in self.by_task, task_id
         if len(self.by_task) >= LEASES_MAX:
-            raise Busy(
-                f"{LEASES_MAX} leases are held, which is the limit: release those that are done.",
-                code="too_many_leases",
-            )
-        if at >= self._lift_at:
-            # Fences keep up with the clock, so that one that began behind its predecessor's soon
-            # grants fences above those that workers have seen.
-            self._fence = max(self._fence, int(at * FENCES_PER_S))
-            self._lift_at = at + LIFT_EVERY_S
-        self._fence += 1
-        lease = Lease(task_id, worker, self._fence, at, ttl_s)
+            raise _too_many()
+        lease = Lease(task_id, worker, self._next_fence(at), at, ttl_s)
         self.by_task[task_id] = worker.leases[task_id] = lease
         if worker.fresh is not None:
             worker.fresh[task_id] = lease
         worker.counted += 1
         self._fleet.settle(worker)
         self._await_end(lease)
+        return lease
+
+    def pin(self, worker: Worker, at: float, fence: int | None = None) -> Lease:
+        """Take a slot of `worker` until the lease is ended. Raises Busy.
+
+        With a fence: for what the worker holds already, whether or not it has a free slot.
+        """
+        if len(self.by_task) >= LEASES_MAX:
+            raise _too_many()
+        if fence is None:
+            assert worker.base + worker.counted < worker.max_tasks, worker.worker_id
+            fence = self._next_fence(at)
+        lease = Lease(pinned_id(fence), worker, fence, at, math.inf)
+        self.by_task[lease.task_id] = worker.leases[lease.task_id] = lease
+        worker.counted += 1
+        self._fleet.settle(worker)
         return lease
 
     def renew(self, lease: Lease, ttl_s: float, at: float) -> None:
@@ -213,9 +228,18 @@ class Leases:
             assert lease.task_id == task_id
             assert lease.worker.leases[task_id] is lease
             assert lease.fence <= self._fence
-            if not lease.confirmed:
+            if not lease.confirmed and not lease.pinned:
                 assert at < lease.expires_at
                 assert awaited[id(lease)] <= lease.expires_at
+
+    def _next_fence(self, at: float) -> int:
+        if at >= self._lift_at:
+            # Fences keep up with the clock, so that one that began behind its predecessor's soon
+            # grants fences above those that workers have seen.
+            self._fence = max(self._fence, int(at * FENCES_PER_S))
+            self._lift_at = at + LIFT_EVERY_S
+        self._fence += 1
+        return self._fence
 
     def _drop(self, lease: Lease) -> None:
         assert lease.live
@@ -235,9 +259,14 @@ class Leases:
             self._ends = [
                 (open_.expires_at, open_.fence, open_)
                 for open_ in self.by_task.values()
-                if not open_.confirmed
+                if not open_.confirmed and not open_.pinned
             ]
             heapq.heapify(self._ends)
+
+
+def pinned_id(fence: int) -> str:
+    """The task id of a pinned lease: one that no request can hold, for it is not printable."""
+    return f"\x1f{fence}"
 
 
 def names(lease: Lease, listed: set[tuple[str, int | None]]) -> int:
@@ -249,6 +278,13 @@ def names(lease: Lease, listed: set[tuple[str, int | None]]) -> int:
 def _names_now(lease: Lease) -> int:
     listed = lease.worker.listed
     return names(lease, listed) if listed else 0
+
+
+def _too_many() -> Busy:
+    return Busy(
+        f"{LEASES_MAX} leases are held, which is the limit: release those that are done.",
+        code="too_many_leases",
+    )
 
 
 def placement(lease: Lease, stalled_s: float) -> Placement:

@@ -11,6 +11,7 @@ from dtask.core.placement.events import Ask, Refusal
 from dtask.core.placement.explain import explain
 from dtask.core.placement.fleet import Fleet, Worker
 from dtask.core.placement.leases import Lease, Leases
+from dtask.core.placement.tags import Requirements
 from dtask.errors import Busy
 
 
@@ -97,6 +98,19 @@ def choose(fleet: Fleet, ask: Ask) -> Worker | None:
             best, _ = order.least(candidates)
         return fleet.at(slots.next_cyclic(best, fleet.last_slot))
     return None
+
+
+def seat(fleet: Fleet, requirements: Requirements) -> Worker | None:
+    """The worker for an attempt of a job: attached, online, with a free slot, least loaded."""
+    candidates = fleet.online.members & fleet.attached_bits
+    for requirement in requirements:
+        if not candidates:
+            return None
+        candidates = fleet.tags.meeting(requirement, candidates)
+    if not candidates:
+        return None
+    best, _ = fleet.online.least(candidates)
+    return fleet.at(slots.next_cyclic(best, fleet.last_slot))
 
 
 def _meeting_most(fleet: Fleet, preferred: tuple[str, ...], candidates: int) -> int:
