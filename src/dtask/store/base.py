@@ -27,14 +27,20 @@ class Store(Protocol):
         """
         ...
 
-    def record(self, job_id: int) -> JobRecord | None:
-        """All that is kept of one job, but for the attempts that ended."""
+    def record(self, job_id: int, *, elements: bool = True) -> JobRecord | None:
+        """All that is kept of one job, but for the attempts that ended.
+
+        Without `elements`: of its tasks only the rows as a whole, and no live attempts.
+        """
         ...
 
     def jobs(
         self, *, states: frozenset[State], queue: str | None, before: int | None, limit: int
     ) -> list[JobRow]:
-        """Jobs in one of these states (none given: any), the newest first, ids below `before`."""
+        """Jobs in one of these states (none given: any), the newest first, ids below `before`.
+
+        Their `spec` is left empty: it may be megabytes.
+        """
         ...
 
     def elements(
