@@ -39,7 +39,7 @@ class Bench:
         self.executor.terminate(mark)
 
     def launch(self, mark: str, *command: str, env: Mapping[str, str] | None = None) -> int:
-        own = environment(os.environ, mark=mark, name=("t", 1), extra=env or {})
+        own = environment(os.environ, mark=mark, facts={}, extra=env or {})
         with (self.directory / "out").open("ab") as out:
             job = Job(command, own, self.directory, out.fileno(), out.fileno())
             return self.executor.launch(mark, job).pid
@@ -123,7 +123,9 @@ def test_the_environment_is_clean_and_names_the_attempt(tmp_path: Path) -> None:
 
     async def main() -> None:
         bench = Bench(tmp_path)
-        env = environment(own, mark="m", name=("a/b", 7), extra={"MODE": "fast", "HOME": "/mine"})
+        env = environment(
+            own, mark="m", facts={"DTASK_TASK": "a/b"}, extra={"MODE": "fast", "HOME": "/mine"}
+        )
         with (tmp_path / "out").open("ab") as out:
             job = Job(("env",), env, tmp_path, out.fileno(), out.fileno())
             bench.executor.launch("m", job)
@@ -135,7 +137,6 @@ def test_the_environment_is_clean_and_names_the_attempt(tmp_path: Path) -> None:
             "MODE": "fast",
             "DTASK_ATTEMPT": "m",
             "DTASK_TASK": "a/b",
-            "DTASK_FENCE": "7",
         }
 
     run(main)

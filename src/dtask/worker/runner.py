@@ -1,5 +1,9 @@
 """Runs tasks on this machine: joins the machine that decides with what carries it out.
 
+Tasks by ticket and attempts of jobs are run alike. They differ in who hears of them: heartbeats
+tell of the former, by `on_held` and `on_ended`; the channel tells of the latter, by
+`on_attempt_started` and `on_attempt_ended`, and the end of one is kept until `forget_attempt`.
+
 `Attempts` decides, `ProcessExecutor` starts and ends process trees, `Spool` keeps their files,
 and the guard behind `Lifeline` ends them if this process can't.
 """
@@ -13,7 +17,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from dtask.clock import Clock, SystemClock
 from dtask.core import attempts as core
@@ -21,41 +25,53 @@ from dtask.core.attempts import (
     GRACE_S,
     Attempts,
     Drain,
+    Drop,
     Ended,
     Exited,
     Forget,
     Freed,
     Gone,
+    Heard,
     Held,
     Kill,
     Launch,
     LaunchFailed,
     Name,
+    Restore,
     Start,
     Stop,
     Terminate,
     Tick,
     unknown_task,
 )
+from dtask.wire.frames import EndedFrame, StartFrame
 from dtask.wire.tasks import TaskAnswer
 from dtask.worker import lifeline, spool
 from dtask.worker.cgroup import Group, make_group
 from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, environment
-from dtask.worker.spool import LOG_BYTES_MAX, Folder, Record, Spool, spool_path
+from dtask.worker.run import Key, Run, ended_frame, name_of, of_a_job
+from dtask.worker.spool import (
+    LOG_BYTES_MAX,
+    RESULT_BYTES_MAX,
+    Folder,
+    Kept,
+    Record,
+    Spool,
+    spool_path,
+)
+from dtask.worker.strays import Process
 
 _log = logging.getLogger(__name__)
 
 #: While tasks run, logs are held to their cap and process trees are tended this often.
 TICK_S: Final = 0.2
 
-
-class Run:
-    """The shell's side of an attempt."""
-
-    def __init__(self, mark: str, folder: Folder) -> None:
-        self.mark = mark
-        self.folder = folder
-        self.ended = asyncio.Event()
+#: What the end of an attempt says that an agent held when it died.
+LOST: Final = "The worker's process died while this ran, and what was left of it was killed."
+TOO_LARGE: Final = (
+    f"The result in DTASK_RESULT is over its limit of {RESULT_BYTES_MAX:,} bytes: keep large "
+    f"results elsewhere, and let this one say where."
+)
 
 
 class Runner:
@@ -64,6 +80,10 @@ class Runner:
     Both may be called twice. `on_held` and `on_ended` are called from the loop with the name of a
     task, (task_id, fence), when it takes a slot and when no slot is held under that name any more:
     that is when it has ended, or when a newer run of the same task has taken its slot over.
+
+    Attempts of jobs are named by their key, (cluster_id, fence). `on_attempt_started` is called
+    with it and the epoch second when its process runs, `on_attempt_ended` when nothing is left of
+    it; it has been written down then, and `attempt_end` tells.
     """
 
     def __init__(
@@ -77,10 +97,14 @@ class Runner:
         log_bytes_max: int = LOG_BYTES_MAX,
         on_held: Callable[[str, int], None] | None = None,
         on_ended: Callable[[str, int], None] | None = None,
+        on_attempt_started: Callable[[Key, float], None] | None = None,
+        on_attempt_ended: Callable[[Key], None] | None = None,
     ) -> None:
         self.worker_id = worker_id
         self._on_held = on_held or _ignore
         self._on_ended = on_ended or _ignore
+        self._on_attempt_started = on_attempt_started or _ignore
+        self._on_attempt_ended = on_attempt_ended or _ignore
         self._clock = clock or SystemClock()
         self._attempts = Attempts(max_tasks, grace_s)
         self._spool = Spool(path or spool_path(worker_id), log_bytes_max)
@@ -89,6 +113,8 @@ class Runner:
         self._lifeline: lifeline.Lifeline | None = None
         self._boot_id = ""
         self._runs: dict[Name, Run] = {}
+        #: Attempts of jobs.
+        self._keys: dict[Key, Name] = {}
         #: The attempt behind each mark whose tree is not gone.
         self._names: dict[str, Name] = {}
         self._idle = asyncio.Event()
@@ -104,17 +130,20 @@ class Runner:
     async def start(self) -> None:
         """Take the spool, end what an earlier life left running, start the guard.
 
-        When it returns, nothing of an earlier life runs any more. Raises Conflict if another
-        agent uses the spool, Unavailable if the spool can't be used.
+        When it returns, nothing of an earlier life runs any more, and its attempts of jobs have
+        ended: as it wrote down, or `lost`. Raises Conflict if another agent uses the spool,
+        Unavailable if the spool can't be used.
         """
         if self._executor is not None:
             return
         self._spool.open()
         try:
-            await asyncio.to_thread(self._spool.clear)
+            kept = await asyncio.to_thread(self._spool.clear)
         except BaseException:
             self._spool.close()
             raise
+        for one in kept:
+            self._restore(one)
         self._boot_id = spool.boot_id()
         self._group = make_group(f"dtask-{secrets.token_hex(8)}")
         self._executor = ProcessExecutor(
@@ -124,7 +153,10 @@ class Runner:
         self._lifeline.start()
 
     async def stop(self) -> None:
-        """Stop all tasks, wait until nothing is left of them, and leave nothing behind."""
+        """Stop all tasks, wait until nothing is left of them, and leave nothing behind.
+
+        But ends of attempts of jobs that nobody has heard of wait in the spool for the next life.
+        """
         if self._executor is None or self._lifeline is None:
             return
         self.drain()
@@ -215,6 +247,101 @@ class Runner:
                 await run.ended.wait()
         return run.ended.is_set()
 
+    # Attempts of jobs
+
+    def attempt(self, cluster_id: str, frame: StartFrame) -> None:
+        """Run an attempt of a job; one that is known is not started again.
+
+        What can't be started has ended, and its end says why; one that is refused, because all
+        slots are taken, the worker drains or the fence is old, ends as `returned`.
+        """
+        key = (cluster_id, frame.fence)
+        if key in self._keys:
+            return
+        name = name_of(cluster_id, frame)
+        mark = secrets.token_hex(8)
+        self._keys[key] = name
+        self._runs[name] = Run(mark, self._spool.folder(mark), key, frame)
+        self._handle(
+            Start(
+                *name,
+                frame.command,
+                frame.env,
+                timeout_s=frame.timeout_s,
+                grace_s=frame.grace_s,
+                kept=True,
+            )
+        )
+
+    def stop_attempt(self, key: Key, grace_s: float) -> None:
+        """Stop an attempt, its whole tree: SIGTERM, `grace_s`, SIGKILL."""
+        if (name := self._keys.get(key)) is not None:
+            self._handle(Stop(*name, grace_s))
+
+    def drop_attempt(self, key: Key) -> None:
+        """Stop an attempt if it runs, and forget it without a word."""
+        if (name := self._keys.get(key)) is not None:
+            self._handle(Drop(*name))
+
+    def forget_attempt(self, key: Key) -> None:
+        """The end of this attempt has been heard: it and its files are kept no longer."""
+        if (name := self._keys.get(key)) is not None:
+            self._handle(Heard(*name))
+
+    def attempts(self, cluster_id: str) -> list[tuple[int, bool]]:
+        """(fence, whether it was started) of each attempt held, or whose end is kept."""
+        return [
+            (key[1], self._runs[name].started_at is not None)
+            for key, name in self._keys.items()
+            if key[0] == cluster_id
+        ]
+
+    def attempt_end(self, key: Key) -> EndedFrame | None:
+        """How an attempt ended; None if it has not, or is not known."""
+        run = self._run_of(key)
+        return ended_frame(run.end) if run is not None and run.end is not None else None
+
+    def attempt_log(self, key: Key) -> Folder | None:
+        """Where the streams of an attempt are; None if it is not known."""
+        run = self._run_of(key)
+        return run.folder if run is not None else None
+
+    def clusters(self) -> set[str]:
+        """The stores that the attempts held, and those whose end is kept, come from."""
+        return {cluster_id for cluster_id, _ in self._keys}
+
+    def _run_of(self, key: Key) -> Run | None:
+        name = self._keys.get(key)
+        return self._runs[name] if name is not None else None
+
+    def _restore(self, kept: Kept) -> None:
+        """An attempt of a job that an earlier life held."""
+        key = (kept.cluster_id, kept.fence)
+        name = (kept.task_id, kept.fence)
+        run = Run(kept.mark, self._spool.folder(kept.mark), key)
+        run.started_at = kept.started_at
+        run.folder.made = True
+        run.folder.cut()
+        run.ended.set()
+        self._keys[key] = name
+        self._runs[name] = run
+        end = kept.end
+        if end is not None and end.result_bytes:
+            run.folder.seal()
+        self._handle(
+            Restore(
+                *name,
+                started_at=kept.started_at or 0.0,
+                ended_at=end.ended_at if end is not None else self._clock.now(),
+                exit_code=end.exit_code if end is not None else None,
+                cause="lost" if end is None else None,
+                error=None if end is not None else LOST,
+            )
+        )
+        attempt = self._attempts.find(*name)
+        assert attempt is not None
+        run.end = end or run.outcome(attempt)
+
     # Events in, effects out
 
     def _handle(self, event: core.Event) -> None:
@@ -232,29 +359,23 @@ class Runner:
 
     def _perform(self, effect: core.Effect) -> None:
         match effect:
-            case Held(task_id, fence):
-                mark = secrets.token_hex(8)
-                self._runs[task_id, fence] = Run(mark, self._spool.folder(mark))
-                self._idle.clear()
-                self._on_held(task_id, fence)
             case Launch(start):
                 self._launch(start)
             case Terminate(task_id, fence):
                 self._started.terminate(self._runs[task_id, fence].mark)
             case Kill(task_id, fence):
                 self._started.kill(self._runs[task_id, fence].mark)
+            case Held(task_id, fence):
+                self._hold((task_id, fence))
             case Ended(task_id, fence):
-                if (run := self._runs.get((task_id, fence))) is not None:
-                    run.folder.cut()
-                    run.ended.set()
-                    _remove_work(run.folder)
+                self._conclude((task_id, fence))
             case Freed(task_id, fence):
                 if not self._attempts.held():
                     self._idle.set()
-                self._on_ended(task_id, fence)
+                if not of_a_job(task_id):
+                    self._on_ended(task_id, fence)
             case Forget(task_id, fence):
-                if (run := self._runs.pop((task_id, fence), None)) is not None:
-                    _in_background(run.folder.remove)
+                self._forget((task_id, fence))
 
     @property
     def _started(self) -> ProcessExecutor:
@@ -266,7 +387,7 @@ class Runner:
         name = (start.task_id, start.fence)
         run = self._runs[name]
         assert self._lifeline is not None
-        env = environment(os.environ, mark=run.mark, name=name, extra=start.env)
+        env = environment(os.environ, mark=run.mark, facts=run.facts(name), extra=start.env)
         self._lifeline.expect(run.mark)
         try:
             run.folder.create()
@@ -275,20 +396,79 @@ class Runner:
                 process = self._started.launch(run.mark, job)
         except OSError as error:
             self._not_launched(
-                name, f"The worker's spool {self._spool.path} can't be written: {error.strerror}."
+                name,
+                f"The worker's spool {self._spool.path} can't be written: {error.strerror}.",
+                # By ticket there has been one word for both for ever.
+                "start_failed" if run.key is None else "worker_failed",
             )
         except NotStarted as reason:
             self._not_launched(name, str(reason))
         else:
             self._names[run.mark] = name
             self._lifeline.root(run.mark, process)
-            group = self._group.path if self._group is not None else None
-            run.folder.note(Record(*name, process.pid, process.start_time, self._boot_id, group))
+            self._launched(run, name, process)
 
-    def _not_launched(self, name: Name, sentence: str) -> None:
+    def _launched(self, run: Run, name: Name, process: Process) -> None:
+        """Write down what the next life must know, then tell."""
+        run.started_at = self._clock.now()
+        run.folder.note(
+            Record(
+                *name,
+                process.pid,
+                process.start_time,
+                self._boot_id,
+                self._group.path if self._group is not None else None,
+                cluster_id=run.key[0] if run.key is not None else None,
+                number=run.frame.number if run.frame is not None else None,
+                started_at=run.started_at,
+            )
+        )
+        if run.key is not None:
+            self._on_attempt_started(run.key, run.started_at)
+
+    def _not_launched(
+        self,
+        name: Name,
+        sentence: str,
+        cause: Literal["start_failed", "worker_failed"] = "start_failed",
+    ) -> None:
         assert self._lifeline is not None
         self._lifeline.drop(self._runs[name].mark)
-        self._handle(LaunchFailed(*name, sentence))
+        self._handle(LaunchFailed(*name, sentence, cause))
+
+    def _hold(self, name: Name) -> None:
+        self._idle.clear()
+        if not of_a_job(name[0]):
+            mark = secrets.token_hex(8)
+            self._runs[name] = Run(mark, self._spool.folder(mark))
+            self._on_held(*name)
+
+    def _conclude(self, name: Name) -> None:
+        """An attempt has ended: write down how, and tell."""
+        run = self._runs.get(name)
+        if run is None:
+            return  # stopped before it came
+        if run.folder.made:
+            run.folder.cut()
+            _remove_work(run.folder)
+        if run.key is not None:
+            attempt = self._attempts.find(*name)
+            assert attempt is not None
+            run.end = run.outcome(attempt)
+            if run.folder.made:
+                run.folder.keep(run.end)
+        run.ended.set()
+        if run.key is not None:
+            self._on_attempt_ended(run.key)
+
+    def _forget(self, name: Name) -> None:
+        run = self._runs.pop(name, None)
+        if run is not None:
+            if run.key is not None:
+                del self._keys[run.key]
+            run.ended.set()
+            if run.folder.made:
+                _in_background(run.folder.remove)
 
     def _exited(self, mark: str, exit_code: int | None) -> None:
         self._handle(Exited(*self._names[mark], exit_code))
@@ -297,9 +477,12 @@ class Runner:
         assert self._lifeline is not None
         self._lifeline.drop(mark)
         name = self._names.pop(mark)
-        folder = self._runs[name].folder
-        log_bytes = folder.log_bytes("stdout") + folder.log_bytes("stderr")
-        self._handle(Gone(*name, log_bytes))
+        run = self._runs[name]
+        log_bytes = run.folder.log_bytes("stdout") + run.folder.log_bytes("stderr")
+        if run.key is not None and not run.folder.seal():
+            self._handle(Gone(*name, log_bytes, "result_too_large", TOO_LARGE))
+        else:
+            self._handle(Gone(*name, log_bytes))
 
     # Time
 
@@ -334,5 +517,5 @@ def _in_background(act: Callable[[], None]) -> None:
     asyncio.get_running_loop().run_in_executor(None, act)
 
 
-def _ignore(task_id: str, fence: int) -> None:
-    del task_id, fence
+def _ignore(*_: object) -> None:
+    pass

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dtask.core.attempts import Name
 from dtask.worker import strays
 from dtask.worker.cgroup import Group
 from dtask.worker.strays import Process
@@ -281,17 +280,19 @@ class ProcessExecutor:
 
 
 def environment(
-    own: Mapping[str, str], *, mark: str, name: Name, extra: Mapping[str, str]
+    own: Mapping[str, str], *, mark: str, facts: Mapping[str, str], extra: Mapping[str, str]
 ) -> dict[str, str]:
-    """The clean environment of an attempt: a few variables of our `own`, `extra`, and DTASK_*."""
-    task_id, fence = name
+    """The clean environment of an attempt.
+
+    A few variables of our `own`, then `extra`, and last the mark and other `facts`. Nothing in it
+    is called as if it were a token.
+    """
     return {
         "PATH": os.defpath,
         **{name: own[name] for name in INHERITED if name in own},
-        **extra,
+        **{name: value for name, value in extra.items() if not name.startswith("DTASK_TOKEN")},
+        **facts,
         strays.MARK_VARIABLE: mark,
-        "DTASK_TASK": task_id,
-        "DTASK_FENCE": str(fence),
     }
 
 
