@@ -18,6 +18,7 @@ from dtask.errors import InvalidRequest
 T = TypeVar("T", bound=msgspec.Struct)
 
 _PLACE = re.compile(r" - at `(?:key in )?\$(.*)`$")
+_INDEX = re.compile(r"\[[^]]*\]")
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 
 
@@ -92,9 +93,11 @@ class Body(Generic[T]):
         """The fields that the object at the path `inside` may have."""
         definitions = _definitions(self._kind)
         node = definitions[self._kind.__name__]
-        for part in filter(None, inside.split(".")):  # such as `tasks[3]`
-            items = node["properties"][part.partition("[")[0]]["items"]
-            node = definitions[items["$ref"].rpartition("/")[2]]
+        for part in filter(None, _INDEX.sub("", inside).split(".")):  # such as `tasks[3]`
+            held = node["properties"][part]
+            while "$ref" not in held:  # a list of objects, or objects by name
+                held = held.get("items") or held["additionalProperties"]
+            node = definitions[held["$ref"].rpartition("/")[2]]
         *names, last = node["properties"]
         return f"{', '.join(names)} or {last}"
 

@@ -1,0 +1,173 @@
+"""What is answered about jobs. Times are epoch seconds; what is not known is left out."""
+
+from msgspec import Raw, Struct
+
+from dtask.core.jobs.model import TaskSpec
+from dtask.core.jobs.states import Cause, State
+
+
+class SubmitAnswer(Struct, frozen=True):
+    """The job is accepted, and survives whatever comes."""
+
+    job_id: int
+    #: It was submitted before, with the same key.
+    known: bool
+
+
+class CancelAnswer(Struct, frozen=True):
+    """The cancel is under way."""
+
+    job_id: int
+    state: State
+    #: Attempts that are still to be stopped.
+    attempts: int
+
+
+class RetryAnswer(Struct, frozen=True):
+    """What did not succeed starts over."""
+
+    job_id: int
+    #: Tasks and elements that do.
+    tasks: int
+
+
+class JobSummary(Struct, frozen=True, omit_defaults=True):
+    """One job of `GET /api/v1/jobs`."""
+
+    job_id: int
+    name: str
+    queue: str
+    priority: int
+    state: State
+    submitted_at: float
+    ended_at: float | None = None
+    key: str | None = None
+    #: A cancel was asked for.
+    cancelled: bool = False
+
+
+class TaskSummary(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How a task stands; of an array, all its elements together."""
+
+    state: State
+    #: Of an array: how many elements are in each state.
+    counts: dict[State, int] | None = None
+    #: Attempts so far; failures and losses since the submit or the last retry that was asked for.
+    number: int = 0
+    failures: int = 0
+    crashes: int = 0
+    #: Backing off until then.
+    not_before: float | None = None
+    queued_at: float | None = None
+    #: Of the last attempt.
+    worker_id: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    #: Negative for a signal.
+    exit_code: int | None = None
+    cause: Cause | None = None
+    error: str | None = None
+
+
+class JobAnswer(Struct, frozen=True, omit_defaults=True):
+    """`GET /api/v1/jobs/{job_id}`."""
+
+    job_id: int
+    name: str
+    queue: str
+    priority: int
+    state: State
+    submitted_at: float
+    tasks: dict[str, TaskSummary]
+    ended_at: float | None = None
+    key: str | None = None
+    cancelled: bool = False
+
+
+class AttemptAnswer(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One run of a task or an element on one worker."""
+
+    #: Of an array's element.
+    index: int | None = None
+    number: int
+    fence: int
+    worker_id: str
+    #: `scheduled`, `running`, or how it ended.
+    state: State
+    scheduled_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    cause: Cause | None = None
+    error: str | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    result_bytes: int = 0
+    #: It wrote more than is kept.
+    truncated: bool = False
+    #: Some of its log was lost with its worker.
+    log_lost: bool = False
+    #: CPU seconds of all its processes, and the largest resident size of one.
+    cpu_s: float | None = None
+    max_rss_bytes: int | None = None
+
+
+class TaskAnswer(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """`GET /api/v1/jobs/{job_id}/tasks/{task}`: `summary` with the spec and the last attempts."""
+
+    job_id: int
+    task: str
+    summary: TaskSummary
+    #: As it was submitted.
+    spec: TaskSpec | Raw
+    #: The newest first, 10 at most.
+    attempts: list[AttemptAnswer]
+
+
+class ElementAnswer(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One element of an array."""
+
+    index: int
+    state: State
+    number: int = 0
+    failures: int = 0
+    crashes: int = 0
+    not_before: float | None = None
+    queued_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    cause: Cause | None = None
+    error: str | None = None
+
+
+class ElementsAnswer(Struct, frozen=True, omit_defaults=True):
+    """A page of `GET /api/v1/jobs/{job_id}/tasks/{task}/elements`."""
+
+    elements: list[ElementAnswer]
+    #: There may be more: ask with `after` set to this.
+    after: int | None = None
+
+
+class EventAnswer(Struct, frozen=True, omit_defaults=True):
+    """The data of one event of `GET /api/v1/events`: a task, an element or a job moved."""
+
+    job_id: int
+    state: State
+    at: float
+    queue: str
+    #: Not of a job's event.
+    task: str | None = None
+    index: int | None = None
+    #: Of the attempt that brought this about.
+    number: int | None = None
+    worker_id: str | None = None
+    exit_code: int | None = None
+    cause: Cause | None = None
+    error: str | None = None
+
+
+class BlobAnswer(Struct, frozen=True):
+    """The blob is there."""
+
+    sha256: str
+    bytes: int
