@@ -7,6 +7,13 @@ the next event, whatever it is, comes more than half a second later than the she
 the process was stopped or starved, or the clock was stepped forward, and nobody's heartbeat could
 have been heard. The excess is not counted, neither against workers nor for leases: *core time* is
 `now` less all stalls so far.
+
+Two halves meet here, and nowhere else. Placement is soft state, rebuilt from heartbeats: its
+events have no changes, and the shell answers them at once. The job half is what a store
+remembers: its events are answered, and their effects performed, when their changes are durable.
+It is there from `restore` on; if the store fails it is dropped, by `suspend`, and restored from
+what the store says. What a placement event opens for jobs is dispatched by the next tick, which
+is then due at once (`hurries`).
 """
 
 from collections.abc import Callable
@@ -14,6 +21,11 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from dtask.core.jobs.events import Attach, Attached, CloseChannel, Detached
+from dtask.core.jobs.jobs import Jobs
+from dtask.core.jobs.jobs import Settings as JobSettings
+from dtask.core.jobs.retry import Draw
+from dtask.core.jobs.rows import Change, Snapshot
 from dtask.core.placement import hear as hearing
 from dtask.core.placement import place as placing
 from dtask.core.placement.events import (
@@ -34,7 +46,8 @@ from dtask.core.placement.events import (
 from dtask.core.placement.explain import explain
 from dtask.core.placement.fleet import Fleet, Health, Worker, view
 from dtask.core.placement.leases import Leases, placement
-from dtask.errors import Busy, NotFound
+from dtask.core.seating import Moment, Seating
+from dtask.errors import Busy, Conflict, Denied, NotFound, Unavailable
 
 #: The shell ticks at least this often.
 TICK_S: Final = 0.5
@@ -50,7 +63,7 @@ class Step(Struct, frozen=True):
     """
 
     answer: Any = None
-    changes: tuple[Any, ...] = ()
+    changes: tuple[Change, ...] = ()
     effects: tuple[Any, ...] = ()
 
 
@@ -60,17 +73,24 @@ class Settings(Struct, frozen=True):
     health: Health = Health()
     #: So long after its start the scheduler does not know all workers yet.
     warm_up_s: float = 5.0
+    #: How long ended jobs are kept, and how many.
+    keep_s: float = JobSettings.keep_s
+    keep_jobs: int = JobSettings.keep_jobs
 
 
 class Event(Protocol):
-    """One of `core.placement.events`."""
+    """One of `core.placement.events` or `core.jobs.events`."""
 
 
 class Cluster:
     """All state, in memory, with one writer."""
 
-    def __init__(self, now: float, settings: Settings | None = None) -> None:
+    def __init__(
+        self, now: float, settings: Settings | None = None, draw: Draw = lambda: 0.5
+    ) -> None:
         self._settings = settings or Settings()
+        #: Of numbers between 0 and 1, for jitter.
+        self._draw = draw
         self._fleet = Fleet(self._settings.health)
         self._leases = Leases(self._fleet, now)
         #: Epoch seconds of the last event.
@@ -83,6 +103,13 @@ class Cluster:
         self._soonest_s = min(health.suspect_after_s, health.forget_after_s)
         #: Core time before which no worker or lease is due. It may be early, never late.
         self._due = now
+        #: Core time of the event under way.
+        self._moment = Moment(now)
+        self._seating = Seating(self._fleet, self._leases, self._moment)
+        #: The job half; None while no store has been heard.
+        self._jobs: Jobs | None = None
+        #: A tick is due at once: something was opened for jobs, or one step was not enough.
+        self.hurries = False
         self._handlers: dict[type, Callable[[Any, float], Any]] = {
             Heartbeat: self._on_heartbeat,
             Ask: self._on_ask,
@@ -101,17 +128,66 @@ class Cluster:
         brought about has happened; its effects come with the next step.)
         """
         at = self._advance(now)
-        answer = self._handlers[type(event)](event, at)
+        handler = self._handlers.get(type(event))
+        answer = self._handle_job(event, at) if handler is None else handler(event, at)
         changed = self._fleet.changes
-        if not changed:
-            return Step(answer)
-        effects = tuple(changed)
-        changed.clear()
-        return Step(answer, (), effects)
+        jobs = self._jobs
+        if changed:
+            if jobs is not None:
+                self._tell_jobs(jobs, at)
+            effects = tuple(changed)
+            changed.clear()
+        else:
+            if handler is not None and type(event) is not Tick:
+                if self._fleet.opened and jobs is not None:
+                    self.hurries = True
+                return Step(answer)
+            effects = ()
+        if jobs is None:
+            return Step(answer, (), effects)
+        changes, more = jobs.finish()
+        self.hurries = jobs.hurries
+        return Step(answer, changes, effects + more)
+
+    def restore(self, snapshot: Snapshot, now: float) -> Step:
+        """Take up the jobs that a store remembers: the job half begins, or begins anew."""
+        assert self._jobs is None
+        at = self._advance(now)
+        health = self._settings.health
+        settings = JobSettings(
+            self._settings.keep_s, self._settings.keep_jobs, health.offline_after_s
+        )
+        self._leases.lift(snapshot.last_fence)
+        jobs = self._jobs = Jobs(self._seating, settings, self._draw)
+        jobs.restore(snapshot, at, now)
+        changes, effects = jobs.finish()
+        self.hurries = jobs.hurries
+        return Step(None, changes, effects)
+
+    def suspend(self, now: float) -> Step:
+        """The store has failed: forget the job half. Placement goes on."""
+        self._advance(now)
+        self._jobs = None
+        self.hurries = False
+        effects = []
+        for worker in self._fleet.workers.values():
+            if worker.attached:
+                assert worker.incarnation is not None
+                effects.append(CloseChannel(worker.worker_id, worker.incarnation))
+                self._fleet.detach(worker)
+        self._fleet.cut.clear()
+        for lease in [lease for lease in self._leases.by_task.values() if lease.pinned]:
+            self._leases.end(lease)
+        return Step(None, (), tuple(effects))
 
     def next_deadline(self) -> float:
         """Epoch seconds when `handle` must be called at the latest."""
-        return min(self._now + TICK_S, self._due + self._stalled_s)
+        if self.hurries:
+            return self._now
+        due = min(self._now + TICK_S, self._due + self._stalled_s)
+        if self._jobs is not None:
+            due = min(due, self._jobs.next_due(self._stalled_s))
+        return max(due, self._now)
 
     def warm_in_s(self) -> float:
         """Seconds until the scheduler counts as knowing its workers; 0 when it does."""
@@ -127,6 +203,10 @@ class Cluster:
         self._fleet.check(at)
         self._leases.check(at)
         assert self._due <= min(self._fleet.next_due(), self._leases.next_due())
+        if self._jobs is not None:
+            self._jobs.check()
+            pinned = {lease.fence for lease in self._leases.by_task.values() if lease.pinned}
+            assert pinned == self._jobs.seated()
 
     def _advance(self, now: float) -> float:
         """Let time pass up to `now`; return core time."""
@@ -135,6 +215,7 @@ class Cluster:
             self._stalled_s += late
         self._now = max(self._now, now)
         at = self._now - self._stalled_s
+        self._moment.at = at
         if at >= self._due:
             self._expire(at)
         return at
@@ -155,8 +236,60 @@ class Cluster:
         self._leases.expire(at)
         self._due = min(fleet.next_due(), self._leases.next_due())
 
-    def _on_tick(self, _event: Tick, _at: float) -> None:
-        return None
+    def _handle_job(self, event: Event, at: float) -> Any:  # noqa: ANN401 (see job events)
+        """An event of the job half. Raises Unavailable while there is none."""
+        jobs = self._jobs
+        if jobs is None:
+            raise Unavailable(
+                "The job store can't be used for the moment, so jobs are neither taken nor shown: "
+                "the scheduler's log says why. Ask again.",
+                code="store_failed",
+            )
+        if isinstance(event, Attach):
+            return self._on_attach(jobs, event, at)
+        if isinstance(event, Detached):
+            worker = self._fleet.workers.get(event.worker_id)
+            if worker is None or not worker.attached or worker.incarnation != event.incarnation:
+                return None  # it has been told of a later life, or was lost
+            self._fleet.detach(worker)
+            self._fleet.cut.clear()
+        return jobs.handle(event, at, self._now)
+
+    def _tell_jobs(self, jobs: Jobs, at: float) -> None:
+        """What happened to workers means something for the attempts that they hold."""
+        for change in self._fleet.changes:
+            if change.change in ("offline", "left"):
+                jobs.lose(change.worker_id, at, self._now)
+        for worker_id, incarnation in self._fleet.cut:
+            jobs.cut(worker_id, incarnation, at, self._now)
+        self._fleet.cut.clear()
+
+    def _on_attach(self, jobs: Jobs, event: Attach, at: float) -> Attached:
+        worker = self._fleet.workers.get(event.worker_id)
+        if worker is None or worker.incarnation != event.incarnation or worker.status == "offline":
+            if worker is not None and event.incarnation in worker.superseded:
+                raise Conflict(
+                    f"A newer life of worker {event.worker_id!r} has taken over its id.",
+                    code="superseded",
+                )
+            raise NotFound(
+                f"No heartbeat of this life of worker {event.worker_id!r} has been taken in: "
+                f"heartbeat first, then say hello.",
+                code="unknown_worker",
+            )
+        if not worker.trusted:
+            raise Denied(
+                f"Worker {event.worker_id!r} heartbeats without the token: jobs go to trusted "
+                f"workers only.",
+                code="untrusted",
+            )
+        self._fleet.attach(worker)
+        attached: Attached = jobs.handle(event, at, self._now)
+        return attached
+
+    def _on_tick(self, _event: Tick, at: float) -> None:
+        if self._jobs is not None:
+            self._jobs.pass_time(at, self._now)
 
     def _on_heartbeat(self, event: Heartbeat, at: float) -> Heard:
         heard = hearing.hear(self._fleet, self._leases, event, at, self._now)

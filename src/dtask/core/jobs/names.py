@@ -1,7 +1,9 @@
 """Names of tasks, elements and attempts: `42/train`, `42/tile[7]`, `42/train#2`."""
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from dtask.errors import InvalidRequest
 
@@ -16,7 +18,7 @@ _NAME: Final = re.compile(
 )
 
 
-class Name(NamedTuple):
+class Name(Struct, frozen=True):
     """What a text such as `42/tile[7]#2` names; what it leaves out is None."""
 
     job_id: int

@@ -108,6 +108,8 @@ class AttemptRow(Struct, frozen=True, gc=False, array_like=True):
     #: CPU seconds of the process tree, and the largest resident size of one process.
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
+    #: A cancel was asked for: however it ends, it is cancelled.
+    stopping: bool = False
 
     @property
     def key_of(self) -> tuple[int, str, int, int]:

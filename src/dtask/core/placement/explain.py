@@ -32,12 +32,12 @@ def explain(fleet: Fleet, ask: Ask, *, warm_in_s: float, index: int | None = Non
     `warm_in_s` is how long the scheduler still warms up, 0 if it has.
     """
     rest = fleet.everyone
-    offline, rest = _split(rest, fleet.offline_bits)
-    draining, rest = _split(rest, fleet.draining_bits)
-    excluded, rest = _split(rest, fleet.bits_of(ask.excluded))
+    offline, rest = split(rest, fleet.offline_bits)
+    draining, rest = split(rest, fleet.draining_bits)
+    excluded, rest = split(rest, fleet.bits_of(ask.excluded))
     untrusted = 0
     if ask.trusted:
-        untrusted, rest = _split(rest, rest ^ (rest & fleet.trusted_bits))
+        untrusted, rest = split(rest, rest ^ (rest & fleet.trusted_bits))
     missing: dict[str, int] = {}
     for requirement in ask.requirements:
         met = fleet.tags.meeting(requirement, rest)
@@ -59,14 +59,14 @@ def explain(fleet: Fleet, ask: Ask, *, warm_in_s: float, index: int | None = Non
         untrusted=untrusted,
         missing=missing,
         full=full,
-        did_you_mean=_near_misses(fleet, ask),
+        did_you_mean=near_misses(fleet, ask),
         retry_after_s=round(min(retry_after_s, warm_in_s), 3) if warm_in_s > 0 else retry_after_s,
         warming_up=warm_in_s > 0,
         index=index,
     )
 
 
-def _split(rest: int, reason: int) -> tuple[int, int]:
+def split(rest: int, reason: int) -> tuple[int, int]:
     """How many of `rest` the reason applies to, and the others."""
     if not reason:
         return 0, rest
@@ -74,7 +74,7 @@ def _split(rest: int, reason: int) -> tuple[int, int]:
     return met.bit_count(), rest ^ met
 
 
-def _near_misses(fleet: Fleet, ask: Ask) -> dict[str, list[str]]:
+def near_misses(fleet: Fleet, ask: Ask) -> dict[str, list[str]]:
     """Known tags that look like one that is asked for and that no worker carries."""
     unknown = (
         alternative

@@ -178,6 +178,8 @@ class Fleet:
         #: Attached workers that have become able to take a task, or one more, since it was last
         #: taken.
         self.opened: list[Worker] = []
+        #: Workers that were detached, each with its life then, since it was last taken.
+        self.cut: list[tuple[str, str]] = []
         #: Slot of the worker that was placed on last: ties go to the next one after it.
         self.last_slot = -1
         #: What is worth telling since it was last taken.
@@ -309,6 +311,8 @@ class Fleet:
         if worker.attached:
             worker.attached = False
             self.attached_bits ^= 1 << worker.slot
+            assert worker.incarnation is not None
+            self.cut.append((worker.worker_id, worker.incarnation))
 
     def settle(self, worker: Worker) -> None:
         """Put the worker where it belongs in the load orders."""
