@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypedDict, cast
 
@@ -16,7 +16,6 @@ import click
 
 from dtask.cli.seconds import Duration, Moment
 from dtask.core.jobs import model
-from dtask.core.jobs.names import ONLY_TASK
 from dtask.errors import InvalidRequest
 
 #: Units of --memory, in megabytes of 2^20 bytes.
@@ -230,13 +229,12 @@ def joined(first: Asked, then: Asked) -> Asked:
     return cast("Asked", both)
 
 
-def job_body(asked: Asked, task: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """The body of a job of one task, called `name` unless --name says otherwise.
-
-    Raises UsageError for what no scheduler would take.
-    """
-    body: dict[str, Any] = {"name": (asked.get("name") or name)[: model.NAME_CHARS_MAX]}
-    body |= {part: asked[part] for part in ("queue", "priority", "when") if _given(asked.get(part))}
+def job_fields(asked: Asked) -> dict[str, Any]:
+    """The fields of the job that were asked for. Raises UsageError for what nobody would take."""
+    plain = ("name", "queue", "priority", "when", "key")
+    body: dict[str, Any] = {
+        part: value for part, value in asked.items() if part in plain and _given(value)
+    }
     if asked.get("after"):
         body["after"] = [_job_id(text) for text in _split(asked["after"])]
     elif asked.get("when"):
@@ -244,7 +242,7 @@ def job_body(asked: Asked, task: Mapping[str, Any], *, name: str) -> dict[str, A
     not_before = _not_before(asked)
     if not_before is not None:
         body["not_before"] = not_before
-    return body | {"tasks": {ONLY_TASK: dict(task)}}
+    return body
 
 
 def task_fields(asked: Asked, words: Iterable[str]) -> dict[str, Any]:
@@ -253,7 +251,7 @@ def task_fields(asked: Asked, words: Iterable[str]) -> dict[str, Any]:
     if asked.get("tags"):
         task["tags"] = _requirements(asked["tags"])
     plain = ("timeout_s", "max_queue_s", "grace_s", "crash_limit", "cpus", "memory_mb")
-    task |= {name: asked[name] for name in plain if asked.get(name) is not None}  # type: ignore[literal-required]  # a tuple of literals
+    task |= {name: value for name, value in asked.items() if name in plain and value is not None}
     retry: dict[str, Any] = {}
     if asked.get("retries"):
         retry["max"] = asked["retries"]
@@ -297,6 +295,16 @@ def file_names(asked: Asked) -> dict[str, Path]:
             path, name = text, _usual_name(text)
         named[name] = Path(path)
     return named
+
+
+def check_file(path: Path, where: str) -> None:
+    """Raise UsageError unless this is a file that can be opened."""
+    try:
+        if path.is_dir():
+            raise click.UsageError(f"{where}: {path} is a directory: expected a file.")
+        path.open("rb").close()
+    except OSError as error:
+        raise click.UsageError(f"{where}: {path} can't be read: {error.strerror}.") from None
 
 
 def items_of(file: str, option: str) -> list[str]:

@@ -1,83 +1,128 @@
-"""A job about to be submitted: its body, and the local files that it names by their hash."""
+"""A job about to be submitted."""
 
-import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-#: Bytes of one file that can be sent.
-BLOB_BYTES_MAX: Final = 64 * 1024 * 1024
+from dtask.cli import asking, script
+from dtask.cli.asking import Asked
+from dtask.core.jobs.names import ONLY_TASK
 
-PREFIX: Final = "sha256:"
+#: How the names of job files end.
+JOB_FILES: Final = (".yaml", ".yml", ".json")
 
-_PIECE_BYTES: Final = 1024 * 1024
-
-#: Names the place of a field in a file: `job.yaml, line 7`.
-Locate = Callable[[str], str | None]
+#: What a person may mean by one word that is no file.
+_ADVICE: Final = "expected `--` before a command, as in `dtask {name} -- {words}`"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Draft:
-    """The body of a submit. Files are read again when the scheduler says that it lacks them."""
+    """The body of a submit; `files` and `stdin` still name local files, or hold bytes."""
 
     body: dict[str, Any]
-    #: Where the bytes are, by `sha256:HEX`.
-    blobs: dict[str, Path | bytes] = field(default_factory=dict)
-    #: Where a field was written down; None if on the command line.
-    locate: Locate | None = None
-    key: str | None = None
-    #: The command runs in this directory because nothing else was asked for.
+    #: Where a field was written down: `job.yaml, line 7`; None if on the command line.
+    locate: Callable[[str], str] | None = None
+    #: The command runs in the directory of here because nothing else was asked for.
     here: bool = False
 
-    def add(self, path: Path, where: str) -> str:
-        """Note a file; its digest. Raises UsageError if it can't be sent."""
-        try:
-            size = path.stat().st_size
-            if path.is_dir():
-                raise click.UsageError(f"{where}: {path} is a directory: expected a file.")
-            _check_size(size, f"{where}: {path}")
-            hashed = hashlib.sha256()
-            with path.open("rb") as file:
-                while piece := file.read(_PIECE_BYTES):
-                    hashed.update(piece)
-        except OSError as error:
-            raise click.UsageError(f"{where}: {path} can't be read: {error.strerror}.") from None
-        digest = PREFIX + hashed.hexdigest()
-        self.blobs[digest] = path
-        return digest
 
-    def add_bytes(self, raw: bytes, where: str) -> str:
-        """Note these bytes; their digest. Raises UsageError if they can't be sent."""
-        _check_size(len(raw), where)
-        digest = PREFIX + hashlib.sha256(raw).hexdigest()
-        self.blobs[digest] = raw
-        return digest
+def of_words(name: str, words: list[str], dashes: int | None, asked: Asked) -> Draft:
+    """What the arguments of `dtask NAME` mean: a command, a script, or a job file.
 
-    def pieces(self) -> Iterator[tuple[str, bytes]]:
-        """All blobs with their digests, each read when it is its turn. Raises ClickException."""
-        for digest, source in self.blobs.items():
-            yield digest, self.read(digest) if isinstance(source, Path) else source
-
-    def read(self, digest: str) -> bytes:
-        """The bytes of one of them. Raises ClickException if the file was changed meanwhile."""
-        source = self.blobs[digest]
-        if isinstance(source, bytes):
-            return source
-        try:
-            raw = source.read_bytes()
-        except OSError as error:
-            raise click.ClickException(f"{source} can't be read: {error.strerror}.") from None
-        if PREFIX + hashlib.sha256(raw).hexdigest() != digest:
-            raise click.ClickException(f"{source} was changed while it was sent: try again.")
-        return raw
-
-
-def _check_size(size: int, what: str) -> None:
-    if size > BLOB_BYTES_MAX:
+    `dashes`: how many of the words stand before `--`; None if there is none.
+    Raises UsageError.
+    """
+    before, after = (words, []) if dashes is None else (words[:dashes], words[dashes:])
+    if not words:
+        raise click.UsageError(f"There is nothing to run: {_advice(name, ['COMMAND'])}.")
+    if not before:
+        return of_command(after, asked)
+    if len(before) > 1:
         raise click.UsageError(
-            f"{what} has {size:,} bytes: expected at most {BLOB_BYTES_MAX:,}. Put it where the "
-            f"workers can read it, and name that place in the command."
+            f"{before[0]!r} and what follows it are no command yet: {_advice(name, words)}."
         )
+    file = Path(before[0])
+    if not file.is_file():
+        raise click.UsageError(f"There is no file {before[0]!r}: {_advice(name, words)}.")
+    if file.suffix in JOB_FILES:
+        return _of_job_file(name, file, after, asked)
+    if script.is_script(file):
+        return _of_script(file, after, asked)
+    raise click.UsageError(
+        f"{file} is neither a job (its name would end in .yaml, .yml or .json) nor a script (it "
+        f"would begin with #! or hold a {script.MARK} line). To run it all the same: "
+        f"dtask {name} -- {_shown(file)}"
+    )
+
+
+def of_command(words: list[str], asked: Asked) -> Draft:
+    """One command. Raises UsageError."""
+    task = asking.task_fields(asked, words)
+    cwd = asking.directory(asked, own=False)
+    draft = _of_task(asked, task, cwd, files=asking.file_names(asked), name=words)
+    draft.here = cwd is not None and asked.get("cwd") is None
+    return draft
+
+
+def _of_script(file: Path, arguments: list[str], given: Asked) -> Draft:
+    asked = asking.joined(script.asked(file), given)
+    files = {file.name: file, **asking.file_names(asked)}
+    task = asking.task_fields(asked, script.command(file, arguments))
+    cwd = asking.directory(asked, own=True)
+    if cwd is not None:  # then the script is read where it lies
+        task["command"][-1 - len(arguments)] = str(file.absolute())
+        del files[file.name]
+    return _of_task(asked, task, cwd, files=files, name=[file.name, *arguments])
+
+
+def _of_job_file(name: str, file: Path, arguments: list[str], asked: Asked) -> Draft:
+    if name == "run":
+        raise click.UsageError(
+            f"{file} is a job of its own tasks: expected `dtask submit --wait {file}`."
+        )
+    if arguments:
+        raise click.UsageError(f"{file} is a job: there is nothing to give {arguments[0]!r} to.")
+    meant = {"name", "queue", "priority", "after", "when", "at", "in_s", "key"}
+    given = {option for option, value in asked.items() if value not in (None, (), False)}
+    if extra := sorted(given - meant):
+        option = extra[0].removesuffix("_s").removesuffix("_mb").replace("_", "-")
+        raise click.UsageError(
+            f"--{option} is about one task: expected it in {file}. Options that go with a job file "
+            f"are --name, --queue, --priority, --after, --when, --at, --in and --key."
+        )
+    from dtask.cli import jobfile  # noqa: PLC0415 (PyYAML: other commands need not wait for it)
+
+    body, locate = jobfile.read(file)
+    more = asking.job_fields(asked)
+    return Draft(body=body | more, locate=locate)
+
+
+def _of_task(
+    asked: Asked, task: dict[str, Any], cwd: str | None, *, files: dict[str, Path], name: list[str]
+) -> Draft:
+    """A job of this task. Raises UsageError for files that can't be sent."""
+    if cwd is not None:
+        task["cwd"] = cwd
+    for path in files.values():
+        asking.check_file(path, "--file")
+    if files:
+        task["files"] = {local: str(path) for local, path in files.items()}
+    if (stdin := asked.get("stdin")) is not None:
+        if stdin != "-":
+            asking.check_file(Path(stdin), "--stdin")
+        task["stdin"] = sys.stdin.buffer.read() if stdin == "-" else Path(stdin)
+    body = {"name": asking.command_name(name)} | asking.job_fields(asked)
+    return Draft(body=body | {"tasks": {ONLY_TASK: task}})
+
+
+def _advice(name: str, words: list[str]) -> str:
+    return _ADVICE.format(name=name, words=" ".join(words))
+
+
+def _shown(file: Path) -> str:
+    """A path as the name of a program: one without a slash would be looked for in PATH."""
+    return str(file) if "/" in str(file) else f"./{file}"

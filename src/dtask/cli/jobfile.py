@@ -14,17 +14,17 @@ import click
 import msgspec
 import yaml
 
-from dtask.cli.draft import Draft
+from dtask.cli.asking import check_file
 from dtask.core.jobs import model
 from dtask.core.jobs.names import ONLY_TASK
-
-SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 DEPTH_MAX: Final = 20
 #: Values in a file, what aliases repeat included.
 VALUES_MAX: Final = 2_500_000
 
+#: Stands for a file where only the form of the body matters.
+_SOME_DIGEST: Final = "sha256:" + "0" * 64
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 #: Where msgspec says that it found something wrong: ` - at `$.tasks[...].retry.max``.
 _PLACE: Final = re.compile(r"(.*?) - at `(?:key in )?(\$[^`]*)`", re.DOTALL)
@@ -68,8 +68,11 @@ class Places:
         raise click.UsageError(f"{self.of(path)}: {f'{field}: ' if field else ''}{sentence}")
 
 
-def read(file: Path) -> Draft:
-    """The job in a file. Raises UsageError."""
+def read(file: Path) -> tuple[dict[str, Any], Callable[[str], str]]:
+    """The body of the job in a file, its files as absolute paths; and what says where a field is.
+
+    Raises UsageError.
+    """
     places = Places(file)
     try:
         raw = file.read_bytes()
@@ -80,15 +83,14 @@ def read(file: Path) -> Draft:
             f"{file} has {len(raw):,} bytes: expected at most {FILE_BYTES_MAX:,}."
         )
     load = _json if file.suffix == ".json" else _yaml
-    body = load(raw, places)
-    if not isinstance(body, dict) or not body:
+    found = load(raw, places)
+    if not isinstance(found, dict) or not found:
         places.fail((), "expected the fields of a job, such as `command: [echo, hi]` or `tasks:`.")
-    draft = Draft(_as_tasks(body, places), locate=places.of_field)
-    draft.key = draft.body.pop(_KEY, None)
-    _take_files(draft, file.parent, places)
-    _check(draft.body, places)
-    draft.body.setdefault("name", file.stem[: model.NAME_CHARS_MAX])
-    return draft
+    body = _as_tasks(found, places)
+    sendable = _with_files(body, lambda path, where: _checked(file.parent / path, where), places)
+    _check(_with_files(body, lambda _path, _where: _SOME_DIGEST, places), places)
+    sendable.setdefault("name", file.stem[: model.NAME_CHARS_MAX])
+    return sendable, places.of_field
 
 
 def _as_tasks(body: dict[str, Any], places: Places) -> dict[str, Any]:
@@ -108,35 +110,49 @@ def _as_tasks(body: dict[str, Any], places: Places) -> dict[str, Any]:
     return rest | {"tasks": {ONLY_TASK: task}}
 
 
-def _take_files(draft: Draft, base: Path, places: Places) -> None:
-    """Put digests in the place of paths, which are relative to the file's directory."""
-    tasks = draft.body.get("tasks")
-    for name, task in tasks.items() if isinstance(tasks, dict) else ():
+def _with_files(
+    body: dict[str, Any], take: Callable[[str, str], str | Path], places: Places
+) -> dict[str, Any]:
+    """The body with what `take` makes of each local path, and of where that stands."""
+    tasks = body["tasks"]
+    if not isinstance(tasks, dict):
+        return body
+    changed = {}
+    for name, task in tasks.items():
         if not isinstance(task, dict):
-            continue
+            return body
         within = ("tasks", str(name))
         files = task.get("files")
         if isinstance(files, list):  # [tile.py, data/in.csv]: names that are paths
             files = {str(path): path for path in files}
+        task = dict(task)  # noqa: PLW2901 (the caller's stays as it is)
         if isinstance(files, dict):
             task["files"] = {
-                local: _digest(draft, base, path, places.of((*within, "files", str(local))))
+                local: take(path, places.of((*within, "files", local))) if _is_path(path) else path
                 for local, path in files.items()
             }
-        if "stdin" in task:
-            task["stdin"] = _digest(draft, base, task["stdin"], places.of((*within, "stdin")))
+        if _is_path(task.get("stdin")):
+            task["stdin"] = take(task["stdin"], places.of((*within, "stdin")))
+        changed[name] = task
+    return body | {"tasks": changed}
 
 
-def _digest(draft: Draft, base: Path, named: object, where: str) -> object:
-    if not isinstance(named, str) or _DIGEST.fullmatch(named):
-        return named
-    return draft.add(base / named, where)
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and not _DIGEST.fullmatch(value)
+
+
+def _checked(path: Path, where: str) -> Path:
+    """This path, absolute. Raises UsageError if it is no file that can be opened."""
+    check_file(path, where)
+    return path.absolute()
 
 
 def _check(body: dict[str, Any], places: Places) -> None:
     """Raise UsageError unless this is the body of a job, as far as single values can show it."""
     try:
-        msgspec.convert(body, model.JobSpec)
+        msgspec.convert(
+            {name: value for name, value in body.items() if name != _KEY}, model.JobSpec
+        )
     except msgspec.ValidationError as error:
         said = str(error)
         found = _PLACE.fullmatch(said)
