@@ -8,7 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dtask.client import AsyncClient, Client, Outcome, Placement, Worker
+    from dtask.client import (
+        AsyncClient,
+        AsyncJob,
+        Client,
+        Event,
+        Job,
+        JobResult,
+        Outcome,
+        Placement,
+        TaskFailed,
+        Worker,
+    )
     from dtask.errors import (
         Busy,
         Conflict,
@@ -26,18 +37,23 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "AsyncJob",
     "Busy",
     "Client",
     "Conflict",
     "Denied",
     "DtaskError",
+    "Event",
     "Heartbeat",
     "Internal",
     "InvalidRequest",
+    "Job",
+    "JobResult",
     "NoWorker",
     "NotFound",
     "Outcome",
     "Placement",
+    "TaskFailed",
     "Unavailable",
     "Worker",
     "__version__",
@@ -45,10 +61,15 @@ __all__ = [
 
 _HOMES = {
     "AsyncClient": "dtask.client",
+    "AsyncJob": "dtask.client",
     "Client": "dtask.client",
+    "Event": "dtask.client",
     "Heartbeat": "dtask.worker.heartbeat",
+    "Job": "dtask.client",
+    "JobResult": "dtask.client",
     "Outcome": "dtask.client",
     "Placement": "dtask.client",
+    "TaskFailed": "dtask.client",
     "Worker": "dtask.client",
 }
 

@@ -1,7 +1,8 @@
-"""The SDK: ask where a task should run, run it there, see who is there.
+"""The SDK: jobs, functions on the fleet, and where a task should run.
 
-`calls` builds requests and reads answers, `flows` and `runs` say in which order things happen;
-none of them does I/O. `blocking` and `awaiting` are the two shells that do.
+`calls` and `job_calls` build requests and read answers; `flows`, `runs` and `job_flows` say in
+which order things happen; none of them does I/O. `blocking` and `awaiting` are the two shells
+that do. `executor` and `call` run functions, each on its side.
 Imported on first use, because a program that blocks needs no asyncio.
 """
 
@@ -11,15 +12,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtask.client.awaiting import AsyncClient
     from dtask.client.blocking import Client
+    from dtask.client.job_results import Event, JobResult, TaskFailed
+    from dtask.client.jobs import AsyncJob, Job
     from dtask.client.results import Outcome, Placement, Worker
 
-__all__ = ["AsyncClient", "Client", "Outcome", "Placement", "Worker"]
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "Event",
+    "Job",
+    "JobResult",
+    "Outcome",
+    "Placement",
+    "TaskFailed",
+    "Worker",
+]
 
 _HOMES = {
     "AsyncClient": "dtask.client.awaiting",
+    "AsyncJob": "dtask.client.jobs",
     "Client": "dtask.client.blocking",
+    "Event": "dtask.client.job_results",
+    "Job": "dtask.client.jobs",
+    "JobResult": "dtask.client.job_results",
     "Outcome": "dtask.client.results",
     "Placement": "dtask.client.results",
+    "TaskFailed": "dtask.client.job_results",
     "Worker": "dtask.client.results",
 }
 

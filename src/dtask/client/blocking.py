@@ -1,18 +1,35 @@
 """`Client`: the SDK for programs that block."""
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from dtask.client import calls, runs, session
-from dtask.client.acts import Act, Call, Flow, Freed, Pause, Reply
-from dtask.client.calls import Question, Wishes
+from dtask.client import calls, runs, session, specs
+from dtask.client.acts import Act, Call, Flow, Freed, Item, Load, Open, Pause, Read, Reply
+from dtask.client.calls import Question, Stream, Wishes
+from dtask.client.job_calls import States
+from dtask.client.job_flows import PATIENCE_S, TaskName
+from dtask.client.job_results import (
+    AttemptAnswer,
+    ElementAnswer,
+    Event,
+    JobResult,
+    JobSummary,
+    QueueView,
+    Stats,
+    Why,
+)
+from dtask.client.jobs import Job
 from dtask.client.results import Outcome, Placement, Worker
+from dtask.client.saving import saving
 from dtask.client.session import Session
+from dtask.client.specs import HasId
+from dtask.core.jobs.events import Again
 from dtask.credentials import known_token
 from dtask.errors import DtaskError
 
@@ -25,6 +42,8 @@ class Client:
     `scheduler`: its URL, or several, as a list or joined by commas; by default DTASK_SCHEDULER, or
     http://127.0.0.1:8080. `token`: the token, or how to find it, which is done with the first call;
     None sends none. `timeout_s`: how long a scheduler may take to answer one try of a call.
+    `patience_s`: how long calls about jobs go on asking one that has fallen silent, because it may
+    be restarting.
     All errors are those of `dtask.errors`.
     """
 
@@ -34,9 +53,11 @@ class Client:
         *,
         token: str | Callable[[], str | None] | None = known_token,
         timeout_s: float = session.TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        self._session = Session(scheduler, token, timeout_s)
+        self._session = Session(scheduler, token, timeout_s, patience_s)
         self._flows = self._session.flows
+        self._jobs = self._session.job_flows
         #: By scheme. The one for https reads all certificates, 60 ms: only when it is needed.
         self._transports: dict[str, httpx.HTTPTransport] = {}
         self._freed = threading.Condition()
@@ -118,6 +139,135 @@ class Client:
         """Give a drained worker tasks again. Needs the token."""
         return self._drive(self._flows.drain(worker_id, drained=False))
 
+    # Jobs
+
+    def submit(
+        self, command: Iterable[str] | Mapping[str, Any], **wishes: Unpack[specs.Wishes]
+    ) -> Job:
+        """Submit a job. When this returns, it is on disk, and will be done.
+
+        `command`: a list of words, or a dict as `POST /api/v1/jobs` takes it, which may hold a
+        graph of tasks. `wishes` are those of `dtask.client.specs.Wishes`: name, queue, priority,
+        key, after, when, not_before, and of one command also tags, array, retry, crash_limit,
+        timeout_s, max_queue_s, start_timeout_s, grace_s, env, files, stdin, cwd, cpus, memory_mb.
+        Local `files` and `stdin` are sent if the scheduler lacks them. A `key` is made if none is
+        given, so that asking again after a lost answer, as this does, makes no second job.
+        """
+        found = self._drive(self._jobs.submit(command, wishes))
+        return Job(self, found.job_id, known=found.known)
+
+    def wait(self, job: int | HasId, *, timeout_s: float | None = None) -> JobResult:
+        """Wait until a job has ended, and return how. Raises TimeoutError after `timeout_s`."""
+        return self._drive(self._jobs.wait(job, timeout_s=timeout_s))
+
+    def job(self, job: int | HasId) -> JobResult:
+        """How a job and its tasks stand now. Raises NotFound if it is not known (any more)."""
+        return self._drive(self._jobs.job(job))
+
+    def jobs(
+        self, *, state: States = None, queue: str | None = None, limit: int | None = None
+    ) -> list[JobSummary]:
+        """Jobs, the newest first: those in one of these states, of this queue.
+
+        All of them, or `limit`.
+        """
+        return self._drive(self._jobs.jobs(state=state, queue=queue, limit=limit))
+
+    def cancel(self, job: int | HasId, task: str | None = None) -> None:
+        """Stop a job or one task of it, and all that needs it. Raises NotFound.
+
+        It is `cancelled` once all its processes are gone: `wait` for that.
+        """
+        self._drive(self._jobs.cancel(job, task))
+
+    def retry(
+        self, job: int | HasId, *, again: Again = "unsuccessful", task: str | None = None
+    ) -> int:
+        """Start over what did not succeed; return how many tasks and elements that is.
+
+        `again`: `unsuccessful`, all that did not succeed, or `failed`, what failed and what was
+        skipped because of it. Raises Conflict if there is none.
+        """
+        return self._drive(self._jobs.retry(job, again=again, task=task)).tasks
+
+    def why(self, job: int | HasId) -> Why:
+        """Why everything of a job stands where it does, in words and for programs."""
+        return self._drive(self._jobs.why(job))
+
+    def elements(
+        self, name: TaskName, *, state: States = None, limit: int | None = None
+    ) -> list[ElementAnswer]:
+        """Elements of an array by index, all or those in one of these states.
+
+        `name`: `42/tile`, or a job of one task.
+        """
+        return self._drive(self._jobs.elements(name, state=state, limit=limit))
+
+    def attempts(self, name: TaskName) -> list[AttemptAnswer]:
+        """The attempts of a task, or of an element (`42/tile[7]`), the newest first."""
+        return self._drive(self._jobs.attempts(name))
+
+    def result(self, name: TaskName) -> bytes:
+        """What a task wrote to the file named by DTASK_RESULT; of its last attempt, or `42/a#2`.
+
+        Raises NotFound if it has not ended, or left none.
+        """
+        return self._drive(self._jobs.result(name))
+
+    def logs(
+        self, name: TaskName, *, stream: Stream = "stdout", follow: bool = False
+    ) -> Iterator[bytes]:
+        """What a task wrote so far, piece by piece; of its last attempt, or that of `42/a#2`.
+
+        With `follow` also what it will write: waits for the start, goes on over breaks and, unless
+        an attempt is named, with the next attempt, until the task has ended.
+        """
+        return self._iterate(self._jobs.logs(name, stream=stream, follow=follow))
+
+    def events(
+        self, *, after: str | None = None, job: int | HasId | None = None
+    ) -> Iterator[Event]:
+        """What moves, of all jobs or of one, from now on and without end; goes on over breaks.
+
+        With `after`, the `id` of an event, those that came after it, as far as they are kept.
+        """
+        return self._iterate(self._jobs.events(after=after, job=job))
+
+    def queues(self) -> list[QueueView]:
+        """All queues, by name, and what stands in them."""
+        return self._drive(self._jobs.queues())
+
+    def set_queue(
+        self,
+        name: str,
+        *,
+        max_running: int | None = None,
+        max_queued: int | None = None,
+        weight: float | None = None,
+        paused: bool | None = None,
+    ) -> QueueView:
+        """Make a queue, or change it. None leaves a setting as it is; a limit of 0 means none."""
+        settings: dict[str, object] = {
+            "max_running": max_running,
+            "max_queued": max_queued,
+            "weight": weight,
+            "paused": paused,
+        }
+        return self._drive(self._jobs.set_queue(name, settings))
+
+    def stats(self) -> Stats:
+        """How many tasks are where, and what has been done since the scheduler's start."""
+        return self._drive(self._jobs.stats())
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the scheduler's store to a new file, while it goes on serving.
+
+        Raises Conflict if there is such a file; one that could not be completed is removed.
+        """
+        with saving(path) as file:
+            for piece in self._iterate(self._jobs.backup()):
+                file.write(piece)
+
     def close(self) -> None:
         """Close all connections. The client can't be used afterwards."""
         for transport in self._transports.values():
@@ -148,10 +298,38 @@ class Client:
             value: T = end.value
             return value
 
-    def _perform(self, act: Act) -> Reply | None:
+    def _iterate(self, flow: Flow[None]) -> Iterator[Any]:
+        """The items of a flow, as they come."""
+        answer = _Answer()
+        try:
+            act = next(flow)
+            while True:
+                try:
+                    result: Reply | bytes | None = None
+                    if isinstance(act, Item):
+                        yield act.value
+                    elif isinstance(act, Open):
+                        answer.close()
+                        result = self._call(act.call, answer)
+                    elif isinstance(act, Read):
+                        result = answer.read()
+                    else:
+                        result = self._perform(act)
+                except BaseException as error:  # noqa: BLE001 (as above; an end of the iteration too)
+                    act = flow.throw(error)
+                else:
+                    act = flow.send(result)
+        except StopIteration:
+            return
+        finally:
+            answer.close()
+
+    def _perform(self, act: Act) -> Reply | bytes | None:
         match act:
             case Call():
                 return self._call(act)
+            case Load():
+                return session.load(act)
             case Pause(seconds=seconds, until_freed=True):
                 with self._freed:
                     self._freed.wait(seconds)
@@ -162,10 +340,14 @@ class Client:
                     self._freed.notify()
         return None
 
-    def _call(self, call: Call) -> Reply:
+    def _call(self, call: Call, answer: "_Answer | None" = None) -> Reply:
+        """The reply; if it is a success and goes into an `answer`, that is left open."""
         try:
             request = self._session.request(call)
             response = self._transport(request.url.scheme).handle_request(request)
+            if answer is not None and response.is_success:
+                answer.open(call, response)
+                return Reply(status=response.status_code, body=b"")
             try:
                 return Reply(status=response.status_code, body=response.read())
             finally:
@@ -181,3 +363,27 @@ class Client:
             )
             transport = self._transports.setdefault(scheme, made)
         return transport
+
+
+class _Answer:
+    """One that is read as it arrives."""
+
+    def __init__(self) -> None:
+        self._call: Call | None = None
+        self._response: httpx.Response | None = None
+        self._pieces: Iterator[bytes] = iter(())
+
+    def open(self, call: Call, response: httpx.Response) -> None:
+        self._call, self._response, self._pieces = call, response, response.iter_raw()
+
+    def read(self) -> bytes:
+        assert self._call is not None
+        try:
+            return next(self._pieces, b"")
+        except session.FAILURES as error:
+            raise session.failure(self._call, error) from None
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None

@@ -11,7 +11,7 @@ from dtask import errors
 from dtask.client.acts import Foreign, Lost, Reply, Request
 from dtask.client.results import Placement, Worker
 from dtask.core.placement import tags
-from dtask.errors import DtaskError, InvalidRequest
+from dtask.errors import DtaskError, InvalidRequest, Unavailable
 from dtask.wire import codec, limits
 from dtask.wire.placement import PlacementAnswer
 from dtask.wire.tasks import TaskAnswer
@@ -88,7 +88,7 @@ def schedule(asked: Mapping[str, Any], *, excluded: Iterable[str] = ()) -> Reque
     """Place one task, on none of the `excluded`, which add to those it excludes itself."""
     if shunned := list(excluded):
         asked = {**asked, "exclude_workers": [*asked.get("exclude_workers", ()), *shunned]}
-    return Request(method="POST", target="/api/v1/schedule", body=_encoded(asked))
+    return Request(method="POST", target="/api/v1/schedule", body=encoded(asked))
 
 
 def batches(asked: list[dict[str, Any]], *, all_or_nothing: bool) -> Iterator[tuple[int, Request]]:
@@ -100,7 +100,7 @@ def batches(asked: list[dict[str, Any]], *, all_or_nothing: bool) -> Iterator[tu
     tail = b'],"all_or_nothing":true}' if all_or_nothing else b"]}"
     pending: list[bytes] = []
     size = 0
-    for one in map(_encoded, asked):
+    for one in map(encoded, asked):
         over = len(pending) == limits.BATCH_TASKS_MAX or size + len(one) > limits.BATCH_BYTES_MAX
         if over and pending and not all_or_nothing:
             yield len(pending), _batch(pending, tail)
@@ -116,21 +116,21 @@ def batches(asked: list[dict[str, Any]], *, all_or_nothing: bool) -> Iterator[tu
 def release(task_id: str, fence: int | None) -> Request:
     """End the lease of a task; with a fence, only that one."""
     query = "" if fence is None else f"?fence={fence}"
-    return Request(method="DELETE", target=f"/api/v1/schedule/{_segment(task_id)}{query}")
+    return Request(method="DELETE", target=f"/api/v1/schedule/{path_segment(task_id)}{query}")
 
 
 def workers(*, tag: str | None, status: str | None, after: str | None) -> Request:
     """One page of workers, by id, those after `after`."""
     query = {"tag": tag, "status": status, "after": after, "limit": PAGE_ROWS}
     given = {name: value for name, value in query.items() if value is not None}
-    return Request(method="GET", target=f"/api/v1/workers?{_query(given)}")
+    return Request(method="GET", target=f"/api/v1/workers?{query_text(given)}")
 
 
 def drain(worker_id: str, *, drained: bool) -> Request:
     """An operator's word whether a worker takes new tasks."""
     verb = "drain" if drained else "undrain"
     return Request(
-        method="POST", target=f"/api/v1/workers/{_segment(worker_id)}/{verb}", body=b"{}"
+        method="POST", target=f"/api/v1/workers/{path_segment(worker_id)}/{verb}", body=b"{}"
     )
 
 
@@ -146,14 +146,7 @@ def task_fields(
     command: Iterable[str], env: Mapping[str, str] | None, timeout_s: float | None
 ) -> dict[str, Any]:
     """What a worker is told to run. Raises InvalidRequest unless `command` is a list of words."""
-    if isinstance(command, str):
-        raise InvalidRequest(
-            f"command: {command!r} is one text: expected a list of words, such as "
-            f"['sh', '-c', 'echo hello | wc'] for a line of shell.",
-            code="malformed",
-            field="command",
-        )
-    fields: dict[str, Any] = {"command": [str(word) for word in command]}
+    fields: dict[str, Any] = {"command": words(command)}
     if env:
         fields["env"] = {str(name): str(value) for name, value in env.items()}
     if timeout_s is not None:
@@ -161,11 +154,23 @@ def task_fields(
     return fields
 
 
+def words(command: Iterable[str]) -> list[str]:
+    """A command as it goes on the wire. Raises InvalidRequest unless it is a list of words."""
+    if isinstance(command, str):
+        raise InvalidRequest(
+            f"command: {command!r} is one text: expected a list of words, such as "
+            f"['sh', '-c', 'echo hello | wc'] for a line of shell.",
+            code="malformed",
+            field="command",
+        )
+    return [str(word) for word in command]
+
+
 def start(placement: Placement, fields: Mapping[str, Any]) -> Request:
     """Run a command in the slot of a placement."""
     body = {"task_id": placement.task_id, "fence": placement.fence, **fields}
     return Request(
-        method="POST", target="/api/v1/tasks", body=_encoded(body), ticket=placement.ticket
+        method="POST", target="/api/v1/tasks", body=encoded(body), ticket=placement.ticket
     )
 
 
@@ -189,12 +194,12 @@ def log(placement: Placement, stream: Stream, *, limit: int) -> Request:
 
 def read_placement(task_id: str, reply: Reply) -> Placement:
     """The placement. Raises NoWorker, or any other error that the scheduler answered."""
-    return _placement(task_id, _read(_PLACEMENT, reply))
+    return _placement(task_id, read(_PLACEMENT, reply))
 
 
 def read_batch(task_ids: list[str], reply: Reply) -> list[Placement | DtaskError]:
     """One placement or error for each task, in their order."""
-    entries = _read(_BATCH, reply).placements
+    entries = read(_BATCH, reply).placements
     if len(entries) != len(task_ids):
         raise _foreign(reply)
     return [_entry(task_id, bytes(raw)) for task_id, raw in zip(task_ids, entries, strict=True)]
@@ -202,12 +207,12 @@ def read_batch(task_ids: list[str], reply: Reply) -> list[Placement | DtaskError
 
 def read_workers(reply: Reply) -> list[Worker]:
     """One page of workers."""
-    return _read(_WORKERS, reply)
+    return read(_WORKERS, reply)
 
 
 def read_worker(reply: Reply) -> Worker:
     """One worker."""
-    return _read(_WORKER, reply)
+    return read(_WORKER, reply)
 
 
 def read_bytes(reply: Reply) -> bytes:
@@ -233,15 +238,24 @@ def check_sound(reply: Reply) -> None:
         raise Lost(f"HTTP {reply.status} from something else than dtask", code="unreachable")
 
 
+def check_serving(reply: Reply) -> None:
+    """Raise Unavailable if that is what the reply says."""
+    if reply.status == 503:  # noqa: PLR2004 (all of Unavailable's codes)
+        body = _json(reply.body)
+        if _is_ours(body) and isinstance(error := errors.from_body(503, body), Unavailable):
+            raise error
+
+
 def read_task(placement: Placement, reply: Reply) -> TaskAnswer:
     """The task of this placement as its worker sees it. Raises the error that is answered."""
-    answer = _read(_TASK, reply)
+    answer = read(_TASK, reply)
     if (answer.task_id, answer.fence) != (placement.task_id, placement.fence):
         raise _foreign(reply)
     return answer
 
 
-def _read(decoder: Decoder[T], reply: Reply) -> T:
+def read(decoder: Decoder[T], reply: Reply) -> T:
+    """The body of a success. Raises the error that is answered."""
     check(reply)
     try:
         return decoder.decode(reply.body)
@@ -288,25 +302,26 @@ def _batch(entries: list[bytes], tail: bytes) -> Request:
 
 
 def _task(method: str, placement: Placement, suffix: str, query: dict[str, str]) -> Request:
-    target = f"/api/v1/tasks/{_segment(placement.task_id)}{suffix}"
+    target = f"/api/v1/tasks/{path_segment(placement.task_id)}{suffix}"
     return Request(
         method=method,
-        target=f"{target}?{_query({'fence': placement.fence, **query})}",
+        target=f"{target}?{query_text({'fence': placement.fence, **query})}",
         ticket=placement.ticket,
     )
 
 
-def _segment(name: str) -> str:
+def path_segment(name: str) -> str:
     """An id as part of a path. An id of dots alone would be taken for a step up or none."""
     return quote(name, safe="", errors="surrogatepass").replace(".", "%2E")
 
 
-def _query(given: Mapping[str, object]) -> str:
+def query_text(given: Mapping[str, object]) -> str:
     """Parameters. What is no text of Unicode is for the other side to refuse, as in paths."""
-    return urlencode(given, errors="surrogatepass")
+    return urlencode(given, doseq=True, errors="surrogatepass")
 
 
-def _encoded(body: object) -> bytes:
+def encoded(body: object) -> bytes:
+    """JSON. Raises InvalidRequest for values that it has no form for."""
     try:
         return codec.encode(body)
     except TypeError as error:

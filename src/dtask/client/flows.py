@@ -5,6 +5,11 @@
 sent again, to the next address, and after each round of all addresses once more after a pause:
 exponential, with full jitter.
 
+**Outlasting a restart.** Calls of jobs go on asking for `patience_s` of silence, and after an
+answer that says the store can't be used just now. But only of a scheduler that has answered this
+client before, or may have received the request: at an address where nothing ever was, there is
+more likely a slip than a restart.
+
 **Which scheduler.** A client stays with the one that answers. Two schedulers do not know each
 other's leases, so clients that are spread over them would be given the same slots. That is why a
 refusal is an answer and never a reason to ask another one, and neither is `warming_up`: that
@@ -18,13 +23,14 @@ waits.
 """
 
 import contextlib
+import itertools
 import uuid
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from dtask.client import calls
-from dtask.client.acts import Call, Flow, Freed, Pause, Reply, Request, Unreached
+from dtask.client.acts import Call, Flow, Freed, Open, Pause, Reply, Request, Unreached
 from dtask.client.calls import Question
 from dtask.client.results import Placement, Worker
 from dtask.errors import DtaskError, NotFound, NoWorker, Unavailable
@@ -32,6 +38,8 @@ from dtask.errors import DtaskError, NotFound, NoWorker, Unavailable
 #: Rounds over all addresses, and the bound of the pause after the first of them.
 ROUNDS: Final = 3
 BACKOFF_S: Final = 0.1
+#: The bound of later pauses: a scheduler that is back is found within a second.
+BACKOFF_S_MAX: Final = 1.0
 
 #: A scheduler that is there takes a connection at once; the rest of the time is for the answer.
 CONNECT_S_MAX: Final = 2.0
@@ -62,6 +70,8 @@ class Flows:
         self.now = now
         #: Which of the addresses answered last.
         self._current = 0
+        #: Whether any of them ever did.
+        self._met = False
 
     def question(self, given: Question) -> dict[str, Any]:
         """What is asked, as it goes on the wire, with a new task id if it has none."""
@@ -166,37 +176,54 @@ class Flows:
         sent = yield from self.send(calls.drain(worker_id, drained=drained))
         return calls.read_worker(sent.reply)
 
-    def send(self, request: Request, *, rounds: int = ROUNDS) -> Flow[Sent]:
-        """Send to a scheduler, again until one answers. Raises Unavailable if none does."""
-        failures: dict[str, str] = {}
+    def send(
+        self,
+        request: Request,
+        *,
+        rounds: int = ROUNDS,
+        wait_s: float = 0.0,
+        patience_s: float = 0.0,
+        opened: bool = False,
+    ) -> Flow[Sent]:
+        """Send to a scheduler, again until one answers. Raises Unavailable if none does.
+
+        `wait_s`: how long the answer, or the next piece of one that is `opened` to be read, may be
+        held back there. `patience_s`: see the top of this file.
+        """
+        failures: dict[str, DtaskError] = {}
         repeated = False
-        for round_ in range(rounds):
+        give_up_at = self.now() + patience_s
+        for round_ in itertools.count():
+            insists = (self._met or repeated) and self.now() < give_up_at
+            if round_ >= rounds and not insists:
+                break
             if round_:
-                yield Pause(seconds=self.random.uniform(0, BACKOFF_S * 2**round_))
+                bound_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(round_, 16))
+                yield Pause(seconds=self.random.uniform(0, bound_s))
             for _ in self._urls:
                 url = self._urls[self._current]
                 try:
-                    return Sent((yield from self._call(url, request)), repeated)
+                    reply = yield from self._call(url, request, wait_s, opened=opened)
+                    if patience_s:
+                        calls.check_serving(reply)
+                    return Sent(reply, repeated)
                 except Unavailable as error:
-                    failures[url] = str(error)
+                    failures[url] = error
                     repeated |= not isinstance(error, Unreached)
                     self._leave(url)
-        raise Unavailable(
-            f"No scheduler answers ({'; '.join(failures.values())}): start dtask-scheduler there, "
-            f"or name another address in DTASK_SCHEDULER.",
-            code="unreachable",
-            schedulers=list(failures),
-        )
+        raise _silence(failures)
 
-    def _call(self, url: str, request: Request) -> Flow[Reply]:
-        reply: Reply = yield Call(
+    def _call(self, url: str, request: Request, wait_s: float, *, opened: bool) -> Flow[Reply]:
+        call = Call(
             url=url,
             request=request,
             to_scheduler=True,
             connect_s=min(CONNECT_S_MAX, self._timeout_s),
-            read_s=self._timeout_s,
+            read_s=self._timeout_s + wait_s,
         )
+        reply: Reply = yield Open(call) if opened else call
         calls.check_sound(reply)
+        self._met = True
         return reply
 
     def _leave(self, url: str) -> None:
@@ -212,3 +239,16 @@ class Flows:
         if full or refusal.code == "warming_up":
             pause_s = min(pause_s, FULL_PAUSE_S * 2.0 ** min(pauses, 16))
         return pause_s * self.random.uniform(1.0, 1.5)
+
+
+def _silence(failures: dict[str, DtaskError]) -> Unavailable:
+    told = "; ".join(str(error) for error in failures.values())
+    last = list(failures.values())[-1]
+    if isinstance(last, Unavailable) and last.code != "unreachable":
+        return last  # a scheduler's own word
+    return Unavailable(
+        f"No scheduler answers ({told}): start dtask-scheduler there, or name another address in "
+        f"DTASK_SCHEDULER.",
+        code="unreachable",
+        schedulers=list(failures),
+    )

@@ -8,15 +8,17 @@ is what a `Call` says, and the token goes nowhere but to the schedulers named by
 import random
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 import httpx
 
 import dtask
 from dtask import addresses
-from dtask.client.acts import Call, Lost, Unreached
+from dtask.client.acts import Call, Load, Lost, Unreached
 from dtask.client.flows import Flows
-from dtask.errors import Denied
+from dtask.client.job_flows import PATIENCE_S, JobFlows
+from dtask.errors import Denied, InvalidRequest
 
 #: Seconds that one try of a call to a scheduler may take.
 TIMEOUT_S: Final = 10.0
@@ -48,6 +50,7 @@ class Session:
         scheduler: str | Iterable[str] | None,
         token: str | Callable[[], str | None] | None,
         timeout_s: float,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._token = token
         self.flows = Flows(
@@ -56,12 +59,14 @@ class Session:
             random=random.SystemRandom(),  # two forks of one process must not make the same ids
             now=time.monotonic,
         )
+        self.job_flows = JobFlows(self.flows, patience_s)
 
     def request(self, call: Call) -> httpx.Request:
         """The HTTP request of a call. Raises Denied if a token is needed and can't be had."""
         headers = {"user-agent": f"dtask/{dtask.__version__}", "accept": "application/json"}
+        headers |= call.request.headers
         if call.request.body is not None:
-            headers["content-type"] = "application/json"
+            headers["content-type"] = call.request.content_type
         if call.to_scheduler and (token := self._found_token()) is not None:
             headers["authorization"] = f"Bearer {token}"
         if call.request.ticket is not None:
@@ -95,6 +100,29 @@ class Session:
                 code="wrong_token",
             )
         return token
+
+
+def load(act: Load) -> bytes:
+    """The bytes of a local file. Raises InvalidRequest."""
+    path = Path(act.path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(act.bytes_max + 1)
+    except OSError as error:
+        raise InvalidRequest(
+            f"{act.field}: {act.path} can't be read: {error.strerror}.",
+            code="malformed",
+            field=act.field,
+        ) from None
+    if len(content) > act.bytes_max:
+        raise InvalidRequest(
+            f"{act.field}: {act.path} is too large: expected at most {act.bytes_max} bytes. Put it "
+            f"where the workers can read it, and name that place in the command.",
+            code="too_large",
+            field=act.field,
+            limit_bytes=act.bytes_max,
+        )
+    return content
 
 
 def failure(call: Call, error: Exception) -> Unreached | Lost:
