@@ -25,15 +25,13 @@ class Outbox(Generic[Letter]):
         self._changes: list[Change] = []
         self._waiting: list[Letter] = []
 
-    @property
-    def clear(self) -> bool:
-        """Whether everything is durable, so that nothing has to wait."""
-        return not self._committing and not self._changes
-
-    def add(self, changes: tuple[Change, ...], letter: Letter) -> None:
-        """A step was handled. Only for steps that must wait: with changes, or not `clear`."""
+    def add(self, changes: tuple[Change, ...], letter: Letter) -> bool:
+        """A step was handled. False: its letter goes out at once, for everything is durable."""
+        if not (changes or self._committing or self._changes):
+            return False
         self._changes.extend(changes)
         self._waiting.append(letter)
+        return True
 
     def next(self) -> list[Change] | None:
         """Begin the next commit: its changes; None if one is under way, or none is needed."""

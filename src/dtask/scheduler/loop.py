@@ -156,11 +156,13 @@ class Loop:
         effects = step.effects
         if effects and asker is None:  # the log of placement waits for nobody
             effects = tuple(effect for effect in effects if not _noted(effect))
-        if not step.changes and self._outbox.clear:
-            self._deliver(Letter(effects, step.answer, asker))
-        elif step.changes or effects or asker is not None:
-            self._outbox.add(step.changes, Letter(effects, step.answer, asker))
+        if not (step.changes or effects or asker is not None):
+            return
+        letter = Letter(effects, step.answer, asker)
+        if self._outbox.add(step.changes, letter):
             self._work.set()
+        else:
+            self._deliver(letter)
 
     async def _commit(self) -> None:
         while True:

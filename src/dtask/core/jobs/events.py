@@ -283,6 +283,15 @@ class Stats(Struct, frozen=True):
 # Effects
 
 
+class ChannelOpened(Struct, frozen=True):
+    """The worker's hello was heeded. Whatever is sent to this life of it before was for an earlier
+    connection, and is stale; whatever comes after this is for the one that said hello.
+    """
+
+    worker_id: str
+    incarnation: str
+
+
 class StartAttempt(Struct, frozen=True):
     """Send the worker an attempt to start."""
 

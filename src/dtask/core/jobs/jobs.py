@@ -21,6 +21,7 @@ from dtask.core.jobs.events import (
     Attached,
     AttemptName,
     Cancel,
+    ChannelOpened,
     CloseChannel,
     CountJobs,
     Detached,
@@ -443,6 +444,7 @@ class Jobs:
         self._away.pop(event.worker_id, None)
         its = register.by_worker.get(event.worker_id, {})
         kept, refused = [], []
+        register.effects.append(ChannelOpened(event.worker_id, event.incarnation))
         told = {held.fence for held in event.held}
         for attempt in [attempt for fence, attempt in its.items() if fence not in told]:
             self._lose(attempt)
