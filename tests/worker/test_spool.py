@@ -7,7 +7,8 @@ import pytest
 
 from dtask.errors import Conflict, Unavailable
 from dtask.worker import strays
-from dtask.worker.spool import Folder, Record, Spool, boot_id, spool_path
+from dtask.worker.journal import End, Launched
+from dtask.worker.spool import Folder, Kept, Spool, boot_id, spool_path
 from worker.processes import duration, eventually, sleepers
 
 
@@ -27,10 +28,13 @@ def folder_with(spool: Spool, stdout: bytes) -> Folder:
 
 def leave(spool: Spool, mark: str, **facts: object) -> None:
     """A directory of an attempt as an agent that was killed leaves it."""
-    folder = spool.folder(mark)
-    folder.create()
-    known = {"task_id": "t", "fence": 1, "pid": 0, "start_time": 0, "group": None}
-    folder.note(msgspec.convert({**known, "boot_id": boot_id(), **facts}, Record))
+    spool.folder(mark).create()
+    known = {"mark": mark, "task_id": "t", "fence": 1, "pid": 0, "start_time": 0, "group": None}
+    spool.launched(msgspec.convert({**known, "boot_id": boot_id(), **facts}, Launched))
+
+
+def ended(fence: int, mark: str | None = None) -> End:
+    return End(mark, "t", "c", fence, 3, None, None, 1.0, 2.0, 0, 0, 0, False, 0.5, 1024)
 
 
 def test_a_second_agent_with_the_same_spool_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
@@ -85,13 +89,13 @@ def test_a_stream_is_cut_at_half_the_cap_while_the_other_keeps_its_half(tmp_path
     assert folder.read("stderr", 0, 100) == b"kept"
 
 
-def test_the_working_directory_is_removed_at_once_only_if_it_is_empty(tmp_path: Path) -> None:
+def test_a_working_directory_that_is_not_empty_takes_removing(tmp_path: Path) -> None:
     folder = folder_with(opened(tmp_path), b"")
-    (folder.work / "file").touch()
-    assert not folder.remove_work()
-    (folder.work / "file").unlink()
-    assert folder.remove_work()
-    assert folder.remove_work()
+    assert folder.empties()
+    Path(folder.work, "file").touch()
+    assert not folder.empties()
+    folder.remove_work()
+    assert folder.empties()
     folder.remove()
     assert not folder.path.exists()
 
@@ -122,10 +126,67 @@ def test_a_leftover_is_known_by_pid_start_time_and_boot_together(tmp_path: Path)
         assert child.wait(20) == -9
 
 
-def test_a_torn_or_missing_record_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_torn_line_is_no_obstacle(tmp_path: Path) -> None:
     spool = opened(tmp_path)
-    spool.folder("empty").path.mkdir()
-    folder_with(spool, b"")
-    (spool.folder("m").path / "record.json").write_bytes(b'{"task_id":')
     spool.clear()
-    assert list((tmp_path / "attempts").iterdir()) == []
+    spool.folder("empty").path.mkdir()
+    leave(spool, "told", cluster_id="c", started_at=1.0)
+    spool.close()
+    with (tmp_path / "journal").open("ab") as file:
+        file.write(b'{"event":"launched","mark":"emp')
+    assert [one.mark for one in opened(tmp_path).clear()] == ["told"]
+    assert [path.name for path in (tmp_path / "attempts").iterdir()] == ["told"]
+
+
+def test_what_is_kept_of_attempts_of_jobs_are_their_ends_and_those_without(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.clear()
+    leave(spool, "ticket")
+    leave(spool, "lost", cluster_id="c", fence=1, started_at=1.0)
+    leave(spool, "ended", cluster_id="c", fence=2, started_at=1.0)
+    spool.ended(ended(2, "ended"))
+    spool.ended(ended(3))
+    leave(spool, "heard", cluster_id="c", fence=4, started_at=1.0)
+    spool.ended(ended(4, "heard"))
+    spool.forget(spool.folder("heard"), ("c", 4))
+    spool.close()
+    for _ in range(2):  # as often as agents die
+        spool = opened(tmp_path)
+        kept = {one.fence: one for one in spool.clear()}
+        assert kept == {
+            1: Kept("lost", "t", "c", 1, 1.0, None),
+            2: Kept("ended", "t", "c", 2, 1.0, ended(2, "ended")),
+            3: Kept(None, "t", "c", 3, 1.0, ended(3)),
+        }
+        assert {path.name for path in (tmp_path / "attempts").iterdir()} == {"lost", "ended"}
+        spool.close()
+
+
+def test_a_directory_left_empty_is_used_again_and_any_other_is_not(tmp_path: Path) -> None:
+    spool = opened(tmp_path, log_bytes_max=200_000)
+    spool.clear()
+    for number, (line, again) in enumerate(
+        {
+            "true": True,
+            "echo some > stdout; echo some > result": True,
+            "yes | head -c 100000 > stdout": False,
+            "touch work/file": False,
+            "chmod 755 work": False,
+            "ln stdout beside": False,
+            "rm stdout; ln -s /etc/passwd stdout": False,
+            "rm -r work": False,
+        }.items()
+    ):
+        folder = spool.folder()
+        folder.create()
+        with folder.logs():
+            pass
+        subprocess.run(["sh", "-c", line], cwd=folder.path, check=True)
+        folder.settle()
+        assert spool.forget(folder, ("c", number)) == again, line
+        after = spool.folder()
+        assert (after.mark == folder.mark) == again
+        if again:
+            after.create()
+            assert {path.name for path in after.path.iterdir()} == {"stdout", "stderr", "work"}
+            assert after.log_bytes("stdout") == after.log_bytes("result") == 0

@@ -5,10 +5,11 @@ import asyncio
 from dtask.core.attempts import Attempt, Name
 from dtask.core.jobs.names import attempt_text
 from dtask.wire.frames import EndedFrame, StartFrame
-from dtask.worker.spool import End, Folder
+from dtask.worker import journal
+from dtask.worker.journal import End
+from dtask.worker.spool import Folder
 
-#: An attempt of a job: the cluster_id of the store that it comes from, and its fence.
-Key = tuple[str, int]
+Key = journal.Key
 
 #: Task ids of attempts of jobs start with this, and those that clients name can't.
 _JOBS = "\x1f"
@@ -18,10 +19,11 @@ class Run:
     """The shell's side of an attempt; `key` is None for a task by ticket."""
 
     def __init__(
-        self, mark: str, folder: Folder, key: Key | None = None, frame: StartFrame | None = None
+        self, folder: Folder, key: Key | None = None, frame: StartFrame | None = None
     ) -> None:
-        self.mark = mark
         self.folder = folder
+        #: What its processes are known by.
+        self.mark = folder.mark
         self.key = key
         #: What is to be done; None for a task by ticket, and for what an earlier life left.
         self.frame = frame
@@ -44,7 +46,7 @@ class Run:
             "DTASK_TASK": self.frame.task,
             "DTASK_NUMBER": str(self.frame.number),
             "DTASK_FENCE": str(fence),
-            "DTASK_RESULT": str(self.folder.result),
+            "DTASK_RESULT": self.folder.result,
         }
 
     def outcome(self, attempt: Attempt) -> End:
@@ -52,6 +54,7 @@ class Run:
         assert self.key is not None
         assert attempt.ended_at is not None
         return End(
+            mark=self.mark if self.folder.made else None,
             task_id=attempt.task_id,
             cluster_id=self.key[0],
             fence=attempt.fence,

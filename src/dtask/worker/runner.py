@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -49,13 +48,13 @@ from dtask.wire.tasks import TaskAnswer
 from dtask.worker import lifeline, spool
 from dtask.worker.cgroup import Group, make_group
 from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, environment
+from dtask.worker.journal import Launched
 from dtask.worker.run import Key, Run, ended_frame, name_of, of_a_job
 from dtask.worker.spool import (
     LOG_BYTES_MAX,
     RESULT_BYTES_MAX,
     Folder,
     Kept,
-    Record,
     Spool,
     spool_path,
 )
@@ -259,9 +258,8 @@ class Runner:
         if key in self._keys:
             return
         name = name_of(cluster_id, frame)
-        mark = secrets.token_hex(8)
         self._keys[key] = name
-        self._runs[name] = Run(mark, self._spool.folder(mark), key, frame)
+        self._runs[name] = Run(self._spool.folder(), key, frame)
         self._handle(
             Start(
                 *name,
@@ -318,16 +316,14 @@ class Runner:
         """An attempt of a job that an earlier life held."""
         key = (kept.cluster_id, kept.fence)
         name = (kept.task_id, kept.fence)
-        run = Run(kept.mark, self._spool.folder(kept.mark), key)
+        run = Run(self._spool.folder(kept.mark), key)
         run.started_at = kept.started_at
-        run.folder.made = True
-        run.folder.cut()
+        run.folder.made = kept.mark is not None
+        run.folder.settle()
         run.ended.set()
         self._keys[key] = name
         self._runs[name] = run
         end = kept.end
-        if end is not None and end.result_bytes:
-            run.folder.seal()
         self._handle(
             Restore(
                 *name,
@@ -411,8 +407,9 @@ class Runner:
     def _launched(self, run: Run, name: Name, process: Process) -> None:
         """Write down what the next life must know, then tell."""
         run.started_at = self._clock.now()
-        run.folder.note(
-            Record(
+        self._spool.launched(
+            Launched(
+                run.mark,
                 *name,
                 process.pid,
                 process.start_time,
@@ -439,8 +436,7 @@ class Runner:
     def _hold(self, name: Name) -> None:
         self._idle.clear()
         if not of_a_job(name[0]):
-            mark = secrets.token_hex(8)
-            self._runs[name] = Run(mark, self._spool.folder(mark))
+            self._runs[name] = Run(self._spool.folder())
             self._on_held(*name)
 
     def _conclude(self, name: Name) -> None:
@@ -448,15 +444,13 @@ class Runner:
         run = self._runs.get(name)
         if run is None:
             return  # stopped before it came
-        if run.folder.made:
-            run.folder.cut()
-            _remove_work(run.folder)
+        if run.folder.made and not run.folder.empties():
+            _in_background(run.folder.remove_work)
         if run.key is not None:
             attempt = self._attempts.find(*name)
             assert attempt is not None
             run.end = run.outcome(attempt)
-            if run.folder.made:
-                run.folder.keep(run.end)
+            self._spool.ended(run.end)
         run.ended.set()
         if run.key is not None:
             self._on_attempt_ended(run.key)
@@ -467,7 +461,7 @@ class Runner:
             if run.key is not None:
                 del self._keys[run.key]
             run.ended.set()
-            if run.folder.made:
+            if not self._spool.forget(run.folder, run.key):
                 _in_background(run.folder.remove)
 
     def _exited(self, mark: str, exit_code: int | None) -> None:
@@ -478,8 +472,9 @@ class Runner:
         self._lifeline.drop(mark)
         name = self._names.pop(mark)
         run = self._runs[name]
+        fits = run.folder.settle()
         log_bytes = run.folder.log_bytes("stdout") + run.folder.log_bytes("stderr")
-        if run.key is not None and not run.folder.seal():
+        if run.key is not None and not fits:
             self._handle(Gone(*name, log_bytes, "result_too_large", TOO_LARGE))
         else:
             self._handle(Gone(*name, log_bytes))
@@ -505,11 +500,6 @@ class Runner:
             self._runs[name].folder.cut()
         self._started.tend()
         self._handle(Tick())  # loop timers stand still while a machine sleeps, deadlines don't
-
-
-def _remove_work(folder: Folder) -> None:
-    if not folder.remove_work():
-        _in_background(lambda: shutil.rmtree(folder.work, ignore_errors=True))
 
 
 def _in_background(act: Callable[[], None]) -> None:

@@ -1,38 +1,41 @@
 """Where a worker keeps what its tasks need and leave: a directory an attempt.
 
     SPOOL/lock                  held by the one agent that uses this spool
+    SPOOL/journal               which attempt is which process of which boot, and how those of
+                                jobs ended
     SPOOL/attempts/MARK/
-        record.json             which attempt, which process of which boot
         stdout  stderr          appended to by the task itself
         result                  what a task of a job writes there
         work/                   its working directory
-        end.json                how an attempt of a job ended
 
 All of it lasts as long as the attempt is remembered: an attempt of a job until its scheduler has
 heard how it ended, however often the agent dies meanwhile. What an agent that died left here
 tells the next one whom to kill; it adopts nothing, because nobody can learn the exit code of a
 process that is not one's child. A spool belongs on a local disk.
+
+A directory that an attempt of a job left as empty as it was is used again, once the attempt is
+forgotten: making and removing files is most of what a very short task costs. So a mark names a
+directory, and attempts one after the other.
 """
 
 import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
-
-import msgspec
-from msgspec import Struct
 
 from dtask.errors import Conflict, Unavailable
 from dtask.state_home import state_home
 from dtask.worker import strays
 from dtask.worker.cgroup import Group
+from dtask.worker.journal import End, Journal, Key, Launched
 
 _log = logging.getLogger(__name__)
 
@@ -52,56 +55,23 @@ RESULT_BYTES_MAX: Final = 1024**2
 Stream = Literal["stdout", "stderr", "result"]
 
 
+#: Directories kept for the next attempts.
+IDLE_MAX: Final = 64
+
 _LOGS: Final[tuple[Stream, ...]] = ("stdout", "stderr")
 
-_T = TypeVar("_T", bound=Struct)
+#: What is in a directory that can be used again, and the longest log that is cheaply removed.
+_FRESH: Final = {"stdout", "stderr", "work"}
+_RENEWED_BYTES_MAX: Final = 64 * 1024
 
-
-class Record(Struct, frozen=True):
-    """What a later agent must know of an attempt, once its main process has started.
-
-    Before that, and if a full disk took no record, the directory's name must do: it is the mark.
-    An attempt of a job without one is not reported by the next agent, and so counts as not held.
-    """
-
-    task_id: str
-    fence: int
-    #: Of the main process. They mean nothing after another boot.
-    pid: int
-    start_time: int
-    boot_id: str
-    #: The control group of all attempts of that agent.
-    group: str | None
-    #: Of an attempt of a job: the store that it comes from, its number, and its launch, epoch s.
-    cluster_id: str | None = None
-    number: int | None = None
-    started_at: float | None = None
-
-
-class End(Struct, frozen=True):
-    """How an attempt of a job ended; what the scheduler is told until it has heard."""
-
-    task_id: str
-    cluster_id: str
-    fence: int
-    exit_code: int | None
-    cause: str | None
-    error: str | None
-    #: Epoch seconds; None if it never started.
-    started_at: float | None
-    ended_at: float
-    stdout_bytes: int
-    stderr_bytes: int
-    result_bytes: int
-    truncated: bool
-    cpu_s: float | None
-    max_rss_bytes: int | None
+_APPENDED: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Kept(NamedTuple):
     """An attempt of a job that an earlier agent left, dead by now."""
 
-    mark: str
+    #: Its directory; None if it has none.
+    mark: str | None
     task_id: str
     cluster_id: str
     fence: int
@@ -115,78 +85,67 @@ class Folder:
 
     def __init__(self, path: Path, log_bytes_max: int) -> None:
         self.path = path
+        self._at = str(path)
         self._stream_bytes_max = log_bytes_max // 2
-        #: A stream has been cut at its cap.
-        self.truncated = False
         #: There is something on the disk.
         self.made = False
-        self._result_bytes = 0
+        #: A stream has been cut at its cap.
+        self.truncated = False
+        #: Bytes of each stream, once nobody writes any more.
+        self._settled: dict[Stream, int] | None = None
 
     @property
-    def work(self) -> Path:
+    def mark(self) -> str:
+        """The name of the directory."""
+        return self.path.name
+
+    @property
+    def work(self) -> str:
         """The attempt's working directory."""
-        return self.path / "work"
+        return f"{self._at}/work"
 
     @property
-    def result(self) -> Path:
+    def result(self) -> str:
         """Where the task may write its result."""
-        return self.path / "result"
+        return f"{self._at}/result"
 
     def create(self) -> None:
-        """Make it. Raises OSError."""
-        self.path.mkdir(mode=0o700)
-        self.made = True
-        self.work.mkdir(mode=0o700)
-
-    def seal(self) -> bool:
-        """The task is gone: its result can be read from now on. False if it is over its limit."""
-        try:
-            seen = os.lstat(self.result)
-        except OSError:
-            return True
-        if not stat.S_ISREG(seen.st_mode):
-            return True
-        if seen.st_size <= RESULT_BYTES_MAX:
-            self._result_bytes = seen.st_size
-        return seen.st_size <= RESULT_BYTES_MAX
-
-    def keep(self, end: End) -> None:
-        """Write how it ended, whole or not at all, as far as the disk has room."""
-        torn = self.path / "end.tmp"
-        try:
-            torn.write_bytes(msgspec.json.encode(end))
-            torn.rename(self.path / "end.json")
-        except OSError as error:
-            _log.warning(
-                "The end of attempt %s can't be written (%s): if this worker dies before its "
-                "scheduler has heard of it, the attempt counts as lost.",
-                self.path.name,
-                error.strerror,
-            )
-            with contextlib.suppress(OSError):
-                torn.unlink()
-
-    def note(self, record: Record) -> None:
-        """Write the record, as far as the disk has room."""
-        with contextlib.suppress(OSError):
-            (self.path / "record.json").write_bytes(msgspec.json.encode(record))
+        """Make it, unless it is there. Raises OSError."""
+        if not self.made:
+            os.mkdir(self._at, 0o700)  # noqa: PTH102 (paths of short tasks are plain strings)
+            self.made = True
+            os.mkdir(self.work, 0o700)  # noqa: PTH102 (same)
 
     @contextlib.contextmanager
     def logs(self) -> Iterator[tuple[int, int]]:
         """Descriptors of stdout and stderr for the task to append to. Raises OSError."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        with contextlib.ExitStack() as opened:
-            stdout = os.open(self.path / "stdout", flags, 0o600)
-            opened.callback(os.close, stdout)
-            stderr = os.open(self.path / "stderr", flags, 0o600)
-            opened.callback(os.close, stderr)
-            yield stdout, stderr
+        stdout = os.open(f"{self._at}/stdout", _APPENDED, 0o600)
+        try:
+            stderr = os.open(f"{self._at}/stderr", _APPENDED, 0o600)
+            try:
+                yield stdout, stderr
+            finally:
+                os.close(stderr)
+        finally:
+            os.close(stdout)
+
+    def settle(self) -> bool:
+        """Nobody writes here any more. False if the result is over its limit; then there is none.
+
+        Before, nothing of the result can be read, for it may still change.
+        """
+        self.cut()
+        sizes = {stream: min(self._size(stream), self._stream_bytes_max) for stream in _LOGS}
+        result_bytes = self._size("result")
+        fits = result_bytes <= RESULT_BYTES_MAX
+        self._settled = {**sizes, "result": result_bytes if fits else 0}
+        return fits
 
     def log_bytes(self, stream: Stream) -> int:
-        """How much there is to read: of a result, nothing before the task is gone."""
-        if stream == "result":
-            return self._result_bytes
-        return min(self._size(stream), self._stream_bytes_max)
+        """How much of a stream there is to read."""
+        if self._settled is not None:
+            return self._settled[stream]
+        return 0 if stream == "result" else min(self._size(stream), self._stream_bytes_max)
 
     def cut(self) -> None:
         """Cut off what has been written past the cap; what is written later meets the same end."""
@@ -194,17 +153,17 @@ class Folder:
             if self._size(stream) > self._stream_bytes_max:
                 self.truncated = True
                 with contextlib.suppress(OSError):
-                    os.truncate(self.path / stream, self._stream_bytes_max)
+                    os.truncate(f"{self._at}/{stream}", self._stream_bytes_max)
 
     def read(self, stream: Stream, offset: int, bytes_max: int) -> bytes:
         """Up to `bytes_max` of a stream from `offset`; nothing if there is nothing (yet)."""
-        end = self._result_bytes if stream == "result" else self._stream_bytes_max
+        end = self.log_bytes("result") if stream == "result" else self._stream_bytes_max
         count = min(bytes_max, end - offset)
         if count <= 0:
             return b""
         try:
             # Whatever the task has put there, nothing here waits for it.
-            handle = os.open(self.path / stream, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(f"{self._at}/{stream}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return b""
         try:
@@ -214,25 +173,52 @@ class Folder:
         finally:
             os.close(handle)
 
-    def remove_work(self) -> bool:
-        """Remove the working directory if it is empty; False if it takes `shutil.rmtree`."""
+    def empties(self) -> bool:
+        """Whether the working directory is empty, or gone; else it takes `remove_work`."""
         try:
-            self.work.rmdir()
+            return not os.listdir(self.work)  # noqa: PTH208 (paths of short tasks are strings)
         except FileNotFoundError:
             return True
         except OSError:
             return False
-        return True
+
+    def remove_work(self) -> None:
+        """Remove the working directory and what is in it, as far as possible."""
+        shutil.rmtree(self.work, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove all of it, as far as possible."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def renewed(self) -> "Folder | None":
+        """The same directory for another attempt, as empty as a new one; None if it is not."""
+        try:
+            if self.log_bytes("result"):
+                os.unlink(self.result)  # noqa: PTH108 (paths of short tasks are strings)
+            if set(os.listdir(self._at)) != _FRESH or os.listdir(self.work):  # noqa: PTH208 (same)
+                return None
+            if os.lstat(self.work).st_mode != stat.S_IFDIR | 0o700:
+                return None
+            for stream in _LOGS:
+                seen = os.lstat(f"{self._at}/{stream}")
+                if seen.st_mode != stat.S_IFREG | 0o600 or seen.st_nlink != 1:
+                    return None
+                if seen.st_size > _RENEWED_BYTES_MAX:
+                    return None
+                if seen.st_size:
+                    os.truncate(f"{self._at}/{stream}", 0)
+        except OSError:
+            return None
+        folder = Folder(self.path, 2 * self._stream_bytes_max)
+        folder.made = True
+        return folder
+
     def _size(self, stream: Stream) -> int:
         try:
-            return (self.path / stream).stat().st_size
+            seen = os.lstat(f"{self._at}/{stream}")
         except OSError:
             return 0
+        return seen.st_size if stat.S_ISREG(seen.st_mode) else 0
 
 
 class Spool:
@@ -243,6 +229,9 @@ class Spool:
         self._attempts = path / "attempts"
         self._log_bytes_max = log_bytes_max
         self._lock = -1
+        self._journal = Journal(path / "journal")
+        #: Directories of forgotten attempts, as good as new.
+        self._idle: list[Folder] = []
 
     def open(self) -> None:
         """Make the directory and lock it for this process.
@@ -254,11 +243,7 @@ class Spool:
             self._attempts.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise Unavailable(
-                f"The spool {self.path} can't be used ({error.strerror}): choose a directory that "
-                f"this user may write.",
-                code="spool_unusable",
-            ) from None
+            raise _unusable(self.path, error) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -277,28 +262,74 @@ class Spool:
     def close(self) -> None:
         """Let another agent use the directory."""
         if self._lock != -1:
+            self._journal.close()
             os.close(self._lock)
             self._lock = -1
 
-    def folder(self, mark: str) -> Folder:
-        """The directory of the attempt with this mark, made or not."""
-        return Folder(self._attempts / mark, self._log_bytes_max)
+    def folder(self, mark: str | None = None) -> Folder:
+        """The directory of the attempt with this mark; without one, of a new attempt."""
+        if mark is None and self._idle:
+            return self._idle.pop()
+        return Folder(self._attempts / (mark or secrets.token_hex(8)), self._log_bytes_max)
+
+    def launched(self, record: Launched) -> None:
+        """Write down what runs, as far as the disk has room."""
+        with contextlib.suppress(OSError):
+            self._journal.launch(record)
+
+    def ended(self, end: End) -> None:
+        """Write down how an attempt of a job ended, as far as the disk has room."""
+        try:
+            self._journal.end(end)
+        except OSError as error:
+            _log.warning(
+                "The end of an attempt can't be written to %s (%s): it counts as lost if this "
+                "worker dies before its scheduler has heard of it.",
+                self.path,
+                error.strerror,
+            )
+
+    def forget(self, folder: Folder, key: Key | None) -> bool:
+        """Keep nothing of an attempt. False if its directory takes `Folder.remove`."""
+        self._journal.forget(folder.mark, key)
+        if not folder.made:
+            return True
+        if key is None or len(self._idle) >= IDLE_MAX:
+            return False  # of a task by ticket, somebody may still be reading
+        renewed = folder.renewed()
+        if renewed is not None:
+            self._idle.append(renewed)
+        return renewed is not None
 
     def clear(self) -> list[Kept]:
         """Kill what an earlier agent's attempts left running, then remove their directories.
 
-        Those of attempts of jobs stay until `Folder.remove`, and are told. Raises Unavailable if
-        something can't be killed: nothing may run beside it.
+        Those of attempts of jobs stay until they are forgotten, and are told. Raises Unavailable
+        if something can't be killed: nothing may run beside it.
         """
-        marks = [entry.name for entry in os.scandir(self._attempts)]
+        self._idle.clear()
+        try:
+            self._journal.open()
+        except OSError as error:
+            raise _unusable(self.path, error) from None
+        marks = {entry.name for entry in os.scandir(self._attempts)}
+        launched = [record for mark, record in self._journal.launched.items() if mark in marks]
+        self._kill(marks, launched)
+        kept = self._kept(marks, launched)
+        staying = {one.mark for one in kept}
+        for mark in marks - staying:
+            self.folder(mark).remove()
+        for mark in self._journal.launched.keys() - staying:
+            self._journal.forget(mark, None)
+        return kept
+
+    def _kill(self, marks: set[str], launched: list[Launched]) -> None:
         if not marks:
-            return []
-        records = [record for mark in marks if (record := self._record(mark)) is not None]
-        paths = {record.group for record in records if record.group is not None}
-        groups = [Group(path) for path in sorted(paths)]
+            return
+        groups = [Group(path) for path in sorted({one.group for one in launched if one.group})]
         for group in groups:
             group.kill()
-        left = strays.kill_all(marks, _living_roots(records), LEFTOVERS_S)
+        left = strays.kill_all(marks, _living_roots(launched), LEFTOVERS_S)
         if left:
             pids = ", ".join(str(process.pid) for process in left)
             raise Unavailable(
@@ -308,33 +339,26 @@ class Spool:
             )
         for group in groups:
             group.remove_soon()
-        kept = []
-        for mark in marks:
-            if (one := self._kept(mark)) is not None:
-                kept.append(one)
-            else:
-                self.folder(mark).remove()
+
+    def _kept(self, marks: set[str], launched: list[Launched]) -> list[Kept]:
+        """The attempts of jobs that somebody waits for."""
+        kept = [
+            Kept(
+                end.mark if end.mark in marks else None,
+                end.task_id,
+                end.cluster_id,
+                end.fence,
+                end.started_at,
+                end,
+            )
+            for end in self._journal.ends.values()
+        ]
+        kept.extend(
+            Kept(one.mark, one.task_id, one.cluster_id, one.fence, one.started_at, None)
+            for one in launched
+            if one.cluster_id is not None and (one.cluster_id, one.fence) not in self._journal.ends
+        )
         return kept
-
-    def _kept(self, mark: str) -> Kept | None:
-        """The attempt of a job in this directory; None if it is another's, or never started."""
-        end = self._read(mark, "end.json", End)
-        if end is not None:
-            return Kept(mark, end.task_id, end.cluster_id, end.fence, end.started_at, end)
-        record = self._record(mark)
-        if record is None or record.cluster_id is None:
-            return None
-        return Kept(mark, record.task_id, record.cluster_id, record.fence, record.started_at, None)
-
-    def _record(self, mark: str) -> Record | None:
-        """The record of an attempt; None if it is missing or torn."""
-        return self._read(mark, "record.json", Record)
-
-    def _read(self, mark: str, name: str, kind: type[_T]) -> _T | None:
-        try:
-            return msgspec.json.decode((self._attempts / mark / name).read_bytes(), type=kind)
-        except (OSError, msgspec.DecodeError):
-            return None
 
 
 def spool_path(worker_id: str) -> Path:
@@ -350,7 +374,15 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _living_roots(records: list[Record]) -> dict[int, int]:
+def _unusable(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(
+        f"The spool {path} can't be used ({error.strerror}): choose a directory that this user "
+        f"may write.",
+        code="spool_unusable",
+    )
+
+
+def _living_roots(records: list[Launched]) -> dict[int, int]:
     """Main processes that are still there, pid -> start time.
 
     One that has ended is no root any more: after a long time its pid, and the session of that

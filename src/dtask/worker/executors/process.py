@@ -16,7 +16,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from dtask.worker import strays
@@ -63,7 +62,7 @@ class Job(NamedTuple):
 
     command: tuple[str, ...]
     env: Mapping[str, str]
-    directory: Path
+    directory: str
     #: Descriptors; still the caller's to close.
     stdout: int
     stderr: int
