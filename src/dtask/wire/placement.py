@@ -108,6 +108,8 @@ class HeartbeatAnswer(Struct, frozen=True, omit_defaults=True):
     status: Literal["ok"]
     #: An operator drains this worker: it should report `"drained": true` from now on.
     drained: bool = False
+    #: Of the scheduler's store. A worker of several schedulers tells each what it holds of its own.
+    cluster_id: str | None = None
 
 
 class ScheduleBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):

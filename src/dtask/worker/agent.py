@@ -1,9 +1,10 @@
-"""The worker process: heartbeats, a listener that runs tasks by ticket, and an orderly end.
+"""The worker process: heartbeats, a listener that runs tasks by ticket, channels, an orderly end.
 
 It begins with the port, then the spool is taken and what an earlier life left running is killed,
-and only then the first heartbeat offers slots. It ends, on SIGTERM or Ctrl-C, by draining: it
-takes no more tasks and heartbeats until those it holds have ended or the grace has passed, stops
-the rest, and leaves. A second signal cuts the grace short.
+and only then the first heartbeat offers slots; its answer opens the channel, over which attempts
+of jobs come. It ends, on SIGTERM or Ctrl-C, by draining: it takes no more tasks and heartbeats
+until those it holds have ended or the grace has passed, stops the rest, waits a little until its
+schedulers have heard how attempts of jobs ended, and leaves. A second signal cuts it short.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from dtask.errors import InvalidRequest
 from dtask.wire.placement import check_id
 from dtask.wire.ticket import ticket_key
 from dtask.worker import door
+from dtask.worker.channels import Channels
 from dtask.worker.heartbeat import (
     INTERVAL_S,
     Heartbeat,
@@ -34,6 +36,7 @@ from dtask.worker.heartbeat import (
 )
 from dtask.worker.listener import Listener
 from dtask.worker.runner import Runner
+from dtask.worker.spool import spool_path
 
 #: How long a drained worker waits for its tasks. With what stopping them takes it stays below the
 #: 90 s after which systemd loses its patience.
@@ -43,6 +46,10 @@ DRAIN_S: Final = 60.0
 #: most this long: they may want to read how their tasks ended.
 LINGER_S: Final = 2.0
 QUIET_S: Final = 0.2
+
+#: How long a drained worker waits for its schedulers to hear how attempts of jobs ended. What was
+#: not heard waits in the spool for this worker's next life.
+TELL_S: Final = 5.0
 
 _log: Final = logging.getLogger("dtask.worker")
 
@@ -95,6 +102,10 @@ class Agent:
         self._settings = settings
         self._socket = listening
         self._address = reached
+        spool = settings.spool or spool_path(self.worker_id)
+        self._channels = Channels(
+            settings.schedulers, token=settings.token, path=spool / "schedulers.json"
+        )
         self._beat = Heartbeat(
             worker_id=self.worker_id,
             address=reached,
@@ -103,13 +114,17 @@ class Agent:
             scheduler=settings.schedulers,
             interval_s=settings.interval_s,
             token=settings.token,
+            unnamed=self._channels.unnamed,
+            on_answered=self._channels.answered,
         )
         self._runner = Runner(
             worker_id=self.worker_id,
             max_tasks=settings.max_tasks,
-            path=settings.spool,
+            path=spool,
             on_held=self._beat.hold,
             on_ended=self._beat.end,
+            on_attempt_started=self._channels.started,
+            on_attempt_ended=self._channels.ended,
         )
         self._listener = Listener(self._runner, ticket_key(settings.token), SystemClock())
         #: The first signal, and the second.
@@ -125,7 +140,7 @@ class Agent:
             try:
                 await self._runner.start()
                 await self._listener.start(self._socket)
-                async with self._beat:
+                async with self._beat, self._channels.open(self._runner, self._beat):
                     self._say_started()
                     listening(self._address)
                     await self._stopping.wait()
@@ -146,6 +161,7 @@ class Agent:
             _say("worker stops tasks", tasks=len(left))
             self._runner.stop_all()
             await self._runner.idle()
+        await self._first(self._channels.told(), within_s=TELL_S)
         if held or self._listener.clients:
             await self._first(self._last_reader(), within_s=LINGER_S)
 

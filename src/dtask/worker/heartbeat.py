@@ -19,7 +19,7 @@ import contextlib
 import itertools
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
@@ -53,7 +53,10 @@ class Heartbeat:
     `tags` are what it is, `max_tasks` how many tasks it takes at once. `scheduler` is one URL or
     several, by default those of DTASK_SCHEDULER. `token` is the token, or how to find it, and is
     sent to schedulers alone; with None the worker stays untrusted and gets no job. `metrics` is
-    called for each heartbeat. Raises InvalidRequest for what a scheduler would refuse.
+    called for each heartbeat. `unnamed` is called for each one with the URL of its scheduler, and
+    says how many slots are taken beside those of the tasks held here; `on_answered` for each one
+    that was answered, with the URL and the `cluster_id` of the answer. Raises InvalidRequest for
+    what a scheduler would refuse.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Heartbeat:
         interval_s: float = INTERVAL_S,
         token: str | Callable[[], str] | None = find_token,
         metrics: Callable[[], Metrics] | None = None,
+        unnamed: Callable[[str], int] | None = None,
+        on_answered: Callable[[str, str | None], None] | None = None,
     ) -> None:
         check_id(worker_id, "worker_id")
         self.worker_id: Final = worker_id
@@ -81,6 +86,8 @@ class Heartbeat:
         }
         self._token = token
         self._metrics = metrics
+        self._unnamed = unnamed
+        self._on_answered = on_answered
         self._clock = SystemClock()
         self._seq = itertools.count(1)
         self._held = report.Held()
@@ -131,7 +138,13 @@ class Heartbeat:
     def drain(self) -> None:
         """Take no new tasks from now on; schedulers are told at once."""
         self._draining = True
-        self._wake()
+        self.wake()
+
+    def wake(self, urls: Collection[str] | None = None) -> None:
+        """Something changed: tell the schedulers at `urls`, by default all, as soon as may be."""
+        for link in self._links:
+            if urls is None or link.url in urls:
+                link.wake()
 
     async def wait_answered(self) -> None:
         """Wait until a scheduler has answered the first heartbeat."""
@@ -155,7 +168,7 @@ class Heartbeat:
                 token=token,
                 interval_s=self._interval_s,
                 compose=self._compose,
-                answered=self._answered,
+                on_answered=self._note_answer,
             )
             run = asyncio.create_task(link.run())
             run.add_done_callback(self._run_over)
@@ -211,19 +224,21 @@ class Heartbeat:
         if self._held.remove(task):
             for link in self._links:
                 link.ended.add(task)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
-        for link in self._links:
-            link.wake()
+    def _note_answer(self, url: str, cluster_id: str | None) -> None:
+        self._answered.set()
+        if self._on_answered is not None:
+            self._on_answered(url, cluster_id)
 
     def _compose(self, link: Link, leaving: bool) -> tuple[bytes, int]:
         ended, mark = link.ended.listed()
+        unnamed = self._unnamed(link.url) if self._unnamed is not None else 0
         body: dict[str, Any] = {
             **self._fixed,
             "seq": next(self._seq),
             "timestamp": self._clock.now(),
-            "current_tasks": self._held.count,
+            "current_tasks": self._held.count + unnamed,
             "tasks": orjson.Fragment(self._held.listed()),
             "ended": orjson.Fragment(ended),
             "draining": self._draining,

@@ -62,7 +62,7 @@ class Link:
         token: str | None,
         interval_s: float,
         compose: Compose,
-        answered: asyncio.Event,
+        on_answered: Callable[[str, str | None], None],
     ) -> None:
         self.url = url
         self.ended = Ended()
@@ -75,8 +75,9 @@ class Link:
         self._interval_s = interval_s
         self._timeout_s = min(max(TIMEOUT * interval_s, TIMEOUT_S_MIN), TIMEOUT_S_MAX)
         self._compose = compose
-        #: Shared by all links of a worker: any of them has been answered. Then `_known`: this one.
-        self._answered = answered
+        #: Called for each answered heartbeat with the URL and the answer's cluster_id.
+        self._on_answered = on_answered
+        #: One of them has been.
         self._known = False
         self._wanted = asyncio.Event()
         #: Since the last answer: failures, the codes of those that were said, and the loop time
@@ -96,12 +97,12 @@ class Link:
             sent_at = now()
             self._wanted.clear()
             try:
-                await self._send(within_s=self._timeout_s)
+                answer = await self._send(within_s=self._timeout_s)
             except DtaskError as error:
                 self._note_failure(error, now())
                 await asyncio.sleep(sent_at + self._backoff_s() - now())
             else:
-                self._note_answer()
+                self._note_answer(answer)
                 await self._pause(sent_at)
 
     async def leave(self) -> None:
@@ -109,7 +110,7 @@ class Link:
         with contextlib.suppress(DtaskError):
             await self._send(within_s=LEAVE_S, leaving=True)
 
-    async def _send(self, *, within_s: float, leaving: bool = False) -> None:
+    async def _send(self, *, within_s: float, leaving: bool = False) -> HeartbeatAnswer:
         """Send one heartbeat and take in its answer. Raises DtaskError for any other end."""
         raw, mark = self._compose(self, leaving)
         url = f"{self.url}/api/v1/heartbeat"
@@ -126,13 +127,15 @@ class Link:
             raise Unavailable(reason, code="unreachable") from None
         except httpx.RequestError as error:
             raise Unavailable(_reason(error), code="unreachable") from None
-        drained = _answer(response.status_code, body).drained
+        answer = _answer(response.status_code, body)
+        drained = answer.drained
         self.ended.answered(mark)
         if drained != self.drained:
             self.drained = drained
             change = "drained" if drained else "undrained"
             verb = "drains" if drained else "no longer drains"
             self._say(change, f"The scheduler {self.url} {verb} this worker.")
+        return answer
 
     def _note_failure(self, error: DtaskError, now: float) -> None:
         """Say what is wrong, once until the next answer. Raises the error if it will stay."""
@@ -161,7 +164,7 @@ class Link:
             return not self._known
         return error.code == "superseded"
 
-    def _note_answer(self) -> None:
+    def _note_answer(self, answer: HeartbeatAnswer) -> None:
         if self._said:
             self._say("answered", f"The scheduler {self.url} answers again.")
         elif not self._known:
@@ -170,7 +173,7 @@ class Link:
         self._said.clear()
         self._held_since = None
         self._known = True
-        self._answered.set()
+        self._on_answered(self.url, answer.cluster_id)
 
     def _backoff_s(self) -> float:
         """Full jitter: a scheduler that comes back is not met by its whole fleet at once."""
