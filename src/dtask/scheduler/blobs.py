@@ -10,8 +10,9 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -36,26 +37,16 @@ class Blobs:
 
     def put(self, digest: str, data: bytes) -> None:
         """Keep `data`, durably. Raises InvalidRequest if that is not its hash, or Unavailable."""
-        path = self.path(digest)
-        if len(data) > BLOB_BYTES_MAX:
-            raise InvalidRequest(
-                f"The blob is too large: expected at most {BLOB_BYTES_MAX} bytes.",
-                code="too_large",
-                limit_bytes=BLOB_BYTES_MAX,
-            )
-        found = sha256(data).hexdigest()
-        if found != digest:
-            raise InvalidRequest(
-                f"The bytes that came have the hash {found}: expected those of {digest}.",
-                code="wrong_hash",
-            )
-        if self.has(digest):
-            return
+        upload = self.begin(digest)
         try:
-            _write(path, data)
-        except OSError as error:
-            why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-            raise Unavailable(f"The blob can't be written: {why}.", code="store_failed") from None
+            upload.write(data)
+            upload.keep()
+        finally:
+            upload.drop()
+
+    def begin(self, digest: str) -> "Upload":
+        """A blob that comes piece by piece. Raises InvalidRequest or Unavailable."""
+        return Upload(self, digest)
 
     def has(self, digest: str) -> bool:
         """Whether it is there; if so, it is kept for a day at least. Raises InvalidRequest."""
@@ -108,22 +99,83 @@ class Blobs:
         return count
 
 
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing, and durably."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+class Upload:
+    """A blob on its way in: written as it comes, there only when all of it is.
+
+    For one thread at a time. Whoever makes one calls `drop` in the end.
+    """
+
+    def __init__(self, blobs: Blobs, digest: str) -> None:
+        self._blobs = blobs
+        self._digest = digest
+        self._path = blobs.path(digest)
+        self._hash = sha256()
+        #: Bytes so far.
+        self.size = 0
+        part = self._path.with_name(f"{digest}.{secrets.token_hex(4)}")
+        with _told():
+            part.parent.mkdir(mode=0o700, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._file = os.fdopen(os.open(part, flags, 0o600), "wb")
+        self._part: Path | None = part
+
+    def write(self, piece: bytes) -> None:
+        """The next bytes. Raises InvalidRequest if they are too many, or Unavailable."""
+        self.size += len(piece)
+        if self.size > BLOB_BYTES_MAX:
+            raise InvalidRequest(
+                f"The blob is too large: expected at most {BLOB_BYTES_MAX} bytes.",
+                code="too_large",
+                limit_bytes=BLOB_BYTES_MAX,
+            )
+        self._hash.update(piece)
+        with _told():
+            self._file.write(piece)
+
+    def keep(self) -> bool:
+        """All is there: keep it, durably. Whether it is new.
+
+        Raises InvalidRequest if that is not its hash, or Unavailable.
+        """
+        found = self._hash.hexdigest()
+        if found != self._digest:
+            raise InvalidRequest(
+                f"The bytes that came have the hash {found}: expected those of {self._digest}.",
+                code="wrong_hash",
+            )
+        if self._blobs.has(self._digest):
+            return False
+        assert self._part is not None
+        with _told():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._part.rename(self._path)
+            self._part = None
+            for directory in (self._path.parent, self._path.parent.parent):
+                _sync(directory)
+        return True
+
+    def drop(self) -> None:
+        """Leave nothing but what was kept."""
+        with suppress(OSError):
+            self._file.close()
+            if self._part is not None:
+                self._part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say it as an error of ours if the disk fails."""
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    for directory in (path.parent, path.parent.parent):
-        number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+        yield
+    except OSError as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        raise Unavailable(f"The blob can't be written: {why}.", code="store_failed") from None
+
+
+def _sync(directory: Path) -> None:
+    number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

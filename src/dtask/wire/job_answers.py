@@ -1,6 +1,6 @@
 """What is answered about jobs. Times are epoch seconds; what is not known is left out."""
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from dtask.core.jobs.model import TaskSpec
 from dtask.core.jobs.states import Cause, State
@@ -119,7 +119,7 @@ class TaskAnswer(Struct, frozen=True, omit_defaults=True, kw_only=True):
     task: str
     summary: TaskSummary
     #: As it was submitted.
-    spec: TaskSpec | Raw
+    spec: TaskSpec
     #: The newest first, 10 at most.
     attempts: list[AttemptAnswer]
 

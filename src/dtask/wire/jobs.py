@@ -38,7 +38,7 @@ Key = Annotated[
 
 #: Bounds of a queue's settings.
 QUEUE_LIMIT_MAX: Final = 1_000_000_000
-WEIGHT_MAX: Final = 1_000.0
+WEIGHT_MAX: Final = 1_000_000.0
 
 
 class Submission(Struct, frozen=True):

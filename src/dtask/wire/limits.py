@@ -10,6 +10,9 @@ BATCH_TASKS_MAX: Final = 10_000
 #: A batch that is placed whole or not at all is one step of the core, so it is shorter.
 ALL_OR_NOTHING_TASKS_MAX: Final = 1_000
 
+#: Body of a submit.
+SUBMIT_BYTES_MAX: Final = 16 * 1024 * 1024
+
 #: Characters of worker ids, task ids and incarnations.
 ID_CHARS_MAX: Final = 128
 #: Characters of an address; a full DNS name with a scheme and a port fits.
@@ -35,3 +38,17 @@ TTL_S_DEFAULT: Final = 30.0
 
 #: Rows of GET /workers by default and at most. 100,000 workers are the whole table.
 WORKERS_LIMIT_MAX: Final = 100_000
+
+#: Jobs, elements and attempts of one answer, at most.
+JOBS_LIMIT_MAX: Final = 1_000
+ELEMENTS_LIMIT_MAX: Final = 10_000
+ATTEMPTS_LIMIT_MAX: Final = 1_000
+#: And by default.
+LIMIT_DEFAULT: Final = 100
+#: Attempts that are shown with a task.
+LAST_ATTEMPTS_MAX: Final = 10
+#: Rows of an array that are looked at for one answer.
+ROWS_LOOKED_AT_MAX: Final = 50_000
+
+#: Bytes of a log in one answer by default.
+LOG_ANSWER_BYTES: Final = 1024 * 1024

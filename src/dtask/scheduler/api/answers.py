@@ -9,6 +9,8 @@ import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+import msgspec
+
 from dtask.errors import DtaskError, Internal
 from dtask.scheduler import log
 from dtask.scheduler.protocol import prerender
@@ -20,6 +22,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON: Final = (b"content-type", b"application/json")
+BYTES: Final = (b"content-type", b"application/octet-stream")
+
+encode_struct: Final = msgspec.json.Encoder().encode
 
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
@@ -41,6 +46,22 @@ async def send_json(send: Send, value: Any, status: int = _OK) -> None:  # noqa:
     """Answer with `value`."""
     body = encode(value)
     await send(start(status, len(body)))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_struct(
+    send: Send,
+    value: Any,  # noqa: ANN401 (a Struct, or a list of them)
+    status: int = _OK,
+    *more: tuple[bytes, bytes],
+) -> None:
+    """Answer with a Struct of the wire."""
+    await send_raw(send, encode_struct(value), status, *more)
+
+
+async def send_raw(send: Send, body: bytes, status: int = _OK, *more: tuple[bytes, bytes]) -> None:
+    """Answer with JSON that is bytes already."""
+    await send(start(status, len(body), *more))
     await send({"type": "http.response.body", "body": body})
 
 
@@ -80,3 +101,8 @@ async def send_bug(send: Send, scope: Scope) -> None:
 def retry_after(seconds: float) -> tuple[bytes, bytes]:
     """The header for clients that do not read bodies. It knows whole seconds only."""
     return (b"retry-after", b"%d" % max(1, math.ceil(seconds)))
+
+
+def part(body: bytes, *, more: bool = True) -> Message:
+    """A part of an answer that is sent as it is made."""
+    return {"type": "http.response.body", "body": body, "more_body": more}

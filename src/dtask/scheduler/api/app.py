@@ -1,6 +1,6 @@
 """The ASGI application: the hot paths by a look-up, everything else by Starlette's router."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -10,13 +10,22 @@ from starlette.routing import Route, Router
 from dtask.errors import DtaskError, InvalidRequest, NotFound
 from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_bug, send_error
+from dtask.scheduler.api.backup import Backups
+from dtask.scheduler.api.blobs import BlobReads, BlobUploads
 from dtask.scheduler.api.body import Disconnected
+from dtask.scheduler.api.events import Events
 from dtask.scheduler.api.health import Health, Readiness
 from dtask.scheduler.api.heartbeat import Heartbeats
+from dtask.scheduler.api.job_log import Outputs, Results
+from dtask.scheduler.api.jobs import Cancels, JobList, JobLooks, Retries, Whys
 from dtask.scheduler.api.openapi import Description
+from dtask.scheduler.api.parts import JobParts
+from dtask.scheduler.api.queues import Counts, QueueList, QueueLooks, QueueSettings
 from dtask.scheduler.api.release import PREFIX as RELEASE_PREFIX
 from dtask.scheduler.api.release import Releases
 from dtask.scheduler.api.schedule import Questions
+from dtask.scheduler.api.submit import Submits
+from dtask.scheduler.api.tasks import Attempts, Elements, TaskLooks
 from dtask.scheduler.api.workers import Drains, Listing
 from dtask.scheduler.loop import Loop
 
@@ -40,6 +49,8 @@ class Entry(NamedTuple):
     path: str
     endpoint: Endpoint
     needs: Needs
+    #: It takes a body of JSON.
+    has_body: bool = False
 
 
 class App:
@@ -49,9 +60,10 @@ class App:
     look-ups, because a router and a middleware cost as much as the placement itself.
     """
 
-    def __init__(self, loop: Loop, access: Access) -> None:
+    def __init__(self, loop: Loop, access: Access, parts: JobParts) -> None:
         questions, releases, beats = Questions(loop, access), Releases(loop), Heartbeats(loop)
         entries = (
+            *_of_jobs(loop, parts),
             Entry("POST", "/api/v1/heartbeat", beats, Needs.PLACEMENT),
             Entry("POST", "/api/v1/schedule", questions, Needs.PLACEMENT),
             Entry("DELETE", RELEASE_PREFIX + "{task_id:path}", releases, Needs.PLACEMENT),
@@ -78,10 +90,13 @@ class App:
         }
         self._release = releases
         self._check = access.check
+        by_path: dict[str, dict[str, Entry]] = {}
+        for entry in entries:
+            by_path.setdefault(entry.path, {})[entry.method] = entry
         self._router = Router(
             [
-                Route(entry.path, _Guarded(entry, access), methods=[entry.method])
-                for entry in entries
+                Route(path, _Guarded(methods, access), methods=list(methods))
+                for path, methods in by_path.items()
             ],
             redirect_slashes=False,
             default=_no_route,
@@ -116,25 +131,60 @@ class App:
 
 
 class _Guarded:
-    """An endpoint behind its access rule, for the router."""
+    """The endpoints of a path, by method, behind their access rules, for the router."""
 
-    def __init__(self, entry: Entry, access: Access) -> None:
-        self._entry = entry
+    def __init__(self, entries: dict[str, Entry], access: Access) -> None:
+        self._entries = dict(entries)
+        if (get := entries.get("GET")) is not None:
+            self._entries["HEAD"] = get
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        needs = self._entry.needs
+        entry = self._entries[scope["method"]]
         trusted = False
-        if needs is Needs.NOTHING:
+        if entry.needs is Needs.NOTHING:
             self._access.check_open(scope["headers"])
         else:
             client = scope["client"]
             trusted = self._access.check(
                 scope["headers"],
                 client[0] if client else None,
-                needs_token=needs is Needs.TOKEN,
+                has_body=entry.has_body,
+                needs_token=entry.needs is Needs.TOKEN,
             )
-        await self._entry.endpoint(scope, receive, send, trusted)
+        await entry.endpoint(scope, receive, send, trusted)
+
+
+def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
+    """The routes of jobs, all of them behind the token; those most asked for first."""
+    job, queue = "/api/v1/jobs/{job_id}", "/api/v1/queues/{name}"
+    task, blob = job + "/tasks/{task}", "/api/v1/blobs/{sha256}"
+    cancels = Cancels(loop)
+    routes: tuple[tuple[str, str, Endpoint], ...] = (
+        ("POST", "/api/v1/jobs", Submits(loop, parts)),
+        ("GET", job, JobLooks(loop, parts)),
+        ("GET", "/api/v1/jobs", JobList(loop)),
+        ("DELETE", job, cancels),
+        ("POST", job + "/retry", Retries(loop)),
+        ("GET", job + "/why", Whys(loop)),
+        ("GET", task, TaskLooks(loop)),
+        ("DELETE", task, cancels),
+        ("GET", task + "/log", Outputs(loop, parts)),
+        ("GET", task + "/result", Results(loop, parts)),
+        ("GET", task + "/elements", Elements(loop)),
+        ("GET", task + "/attempts", Attempts(loop)),
+        ("GET", "/api/v1/events", Events(parts)),
+        ("GET", "/api/v1/queues", QueueList(loop)),
+        ("GET", queue, QueueLooks(loop)),
+        ("PUT", queue, QueueSettings(loop)),
+        ("PUT", blob, BlobUploads(parts)),
+        ("GET", blob, BlobReads(parts)),
+        ("GET", "/api/v1/stats", Counts(loop)),
+        ("GET", "/api/v1/backup", Backups(loop, parts)),
+    )
+    for method, path, endpoint in routes:
+        has_body = method in ("POST", "PUT") and path != blob
+        yield Entry(method, path, endpoint, Needs.TOKEN, has_body)
 
 
 async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:

@@ -8,7 +8,7 @@ from dtask.core.placement import tags
 from dtask.core.placement.events import Drain, ListWorkers, WorkerView
 from dtask.core.placement.tags import Requirements, TagIndex
 from dtask.errors import InvalidRequest
-from dtask.scheduler.api.answers import JSON, Receive, Scope, Send, send_json
+from dtask.scheduler.api.answers import JSON, Receive, Scope, Send, part, send_json
 from dtask.scheduler.api.query import number, parameters, single
 from dtask.scheduler.loop import Loop
 from dtask.wire.codec import encode
@@ -37,9 +37,9 @@ class Listing:
         await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
         between = b"["
         async for rows in self._slices(requirements, statuses, limit, after):
-            await send(_part(between + encode(rows)[1:-1]))
+            await send(part(between + encode(rows)[1:-1]))
             between = b","
-        await send(_part(b"[]" if between == b"[" else b"]", more=False))
+        await send(part(b"[]" if between == b"[" else b"]", more=False))
 
     async def _slices(
         self, requirements: Requirements, statuses: frozenset[str], limit: int, after: str
@@ -92,10 +92,6 @@ def row(view: WorkerView) -> dict[str, Any]:
         "incarnation": view.incarnation,
         "metrics": view.metrics,
     }
-
-
-def _part(body: bytes, *, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def _meeting(requirements: Requirements, views: list[WorkerView]) -> list[WorkerView]:
