@@ -13,7 +13,7 @@ import pytest
 from dtask.worker import strays
 from dtask.worker.cgroup import Group, make_group
 from dtask.worker.executors import process
-from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, environment
+from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, Usage, environment
 from worker.processes import duration, sleepers, soon
 
 
@@ -22,10 +22,10 @@ class Bench:
 
     def __init__(self, directory: Path, group: Group | None = None) -> None:
         self.exits: dict[str, int | None] = {}
-        self.gone: list[str] = []
+        self.gone: dict[str, Usage] = {}
         self.terminated: set[str] = set()
         self.executor = ProcessExecutor(
-            group=group, on_exited=self.exited, on_gone=self.gone.append
+            group=group, on_exited=self.exited, on_gone=self.gone.__setitem__
         )
         self.directory = directory
 
@@ -41,7 +41,7 @@ class Bench:
     def launch(self, mark: str, *command: str, env: Mapping[str, str] | None = None) -> int:
         own = environment(os.environ, mark=mark, facts={}, extra=env or {})
         with (self.directory / "out").open("ab") as out:
-            job = Job(command, own, self.directory, out.fileno(), out.fileno())
+            job = Job(command, own, str(self.directory), out.fileno(), out.fileno())
             return self.executor.launch(mark, job).pid
 
     def shell(self, mark: str, line: str) -> int:
@@ -127,7 +127,7 @@ def test_the_environment_is_clean_and_names_the_attempt(tmp_path: Path) -> None:
             own, mark="m", facts={"DTASK_TASK": "a/b"}, extra={"MODE": "fast", "HOME": "/mine"}
         )
         with (tmp_path / "out").open("ab") as out:
-            job = Job(("env",), env, tmp_path, out.fileno(), out.fileno())
+            job = Job(("env",), env, str(tmp_path), out.fileno(), out.fileno())
             bench.executor.launch("m", job)
         await bench.is_gone("m")
         seen = dict(line.split("=", 1) for line in bench.output.decode().splitlines())
@@ -265,7 +265,7 @@ def test_after_sigterm_the_tree_is_gone_only_when_its_last_process_is(
         bench.terminate("a")
         await soon(lambda: "a" in bench.exits)
         await asyncio.sleep(0.05)  # time in which it would be called gone
-        assert bench.gone == []
+        assert bench.gone == {}
         (tmp_path / "saved").touch()
         await bench.is_gone("a")
 

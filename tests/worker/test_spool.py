@@ -34,7 +34,12 @@ def leave(spool: Spool, mark: str, **facts: object) -> None:
 
 
 def ended(fence: int, mark: str | None = None) -> End:
-    return End(mark, "t", "c", fence, 3, None, None, 1.0, 2.0, 0, 0, 0, False, 0.5, 1024)
+    numbers = {"exit_code": 3, "stdout_bytes": 0, "stderr_bytes": 0, "result_bytes": 0}
+    usage = {"cpu_s": 0.5, "max_rss_bytes": 1024}
+    times = {"started_at": 1.0, "ended_at": 2.0}
+    facts = {"mark": mark, "task_id": "t", "cluster_id": "c", "fence": fence, "truncated": False}
+    words = {"cause": None, "error": None}
+    return msgspec.convert({"event": "ended", **facts, **numbers, **usage, **times, **words}, End)
 
 
 def test_a_second_agent_with_the_same_spool_is_refused_and_told_who_has_it(tmp_path: Path) -> None:

@@ -8,9 +8,13 @@ It reads from the pipe that is its standard input, a line for each thing it must
 
 The pipe ends when the agent does, however it died. Then the guard kills what is left and ends
 too. It is told of an attempt before its process exists, so nothing can fall between.
+
+A pipe keeps what was written when its writer is gone, so the guard needs not read every line at
+once: while tasks come and go it looks ten times a second, and takes no CPU time from short ones.
 """
 
 import os
+import select
 import signal
 import sys
 from typing import Final
@@ -20,6 +24,9 @@ from dtask.worker.cgroup import Group
 
 #: What can't be killed for so long is stuck in the kernel; the next agent tries again.
 GIVE_UP_AFTER_S: Final = 30.0
+
+#: Between two looks at the pipe. What is written meanwhile must fit it: 64 KiB.
+PAUSE_S: Final = 0.1
 
 _READ_BYTES: Final = 65_536
 
@@ -44,6 +51,8 @@ def follow(pipe: int) -> dict[str, tuple[int, int] | None]:
     """Read `pipe` to its end; the attempts that live then: mark -> (pid, start time), if known."""
     attempts: dict[str, tuple[int, int] | None] = {}
     rest = b""
+    hung_up = select.poll()
+    hung_up.register(pipe, 0)  # that alone is told
     while data := os.read(pipe, _READ_BYTES):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
@@ -54,6 +63,7 @@ def follow(pipe: int) -> dict[str, tuple[int, int] | None]:
                     attempts[mark] = (int(pid), int(start_time))
                 case ["-", mark]:
                     attempts.pop(mark, None)
+        hung_up.poll(PAUSE_S * 1000)
     return attempts
 
 

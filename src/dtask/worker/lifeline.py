@@ -12,6 +12,10 @@ import dtask
 from dtask.worker.cgroup import Group
 from dtask.worker.strays import Process
 
+#: The end of an attempt is told with the start of another, or after this; so many fit a write.
+FLUSH_S: Final = 0.2
+DROPPED_MAX: Final = 64
+
 _log = logging.getLogger(__name__)
 
 #: A guard that ended is replaced after this.
@@ -32,6 +36,9 @@ class Lifeline:
         self._restart: asyncio.TimerHandle | None = None
         #: By mark, all that a new guard must be told.
         self._lines: dict[str, bytes] = {}
+        #: Marks that it is still to be told the end of.
+        self._dropped: list[str] = []
+        self._flush: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int | None:
@@ -47,6 +54,7 @@ class Lifeline:
             _log.warning("The guard can't be started (%s); trying again.", error.strerror)
             self._start_later()
             return
+        self._dropped.clear()
         for line in self._lines.values():
             self._tell(line)
 
@@ -55,6 +63,9 @@ class Lifeline:
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush_ends()
         guard = self._release()
         if guard is None:
             return
@@ -67,7 +78,7 @@ class Lifeline:
     def expect(self, mark: str) -> None:
         """An attempt is about to start."""
         self._lines[mark] = f"+ {mark}\n".encode()
-        self._tell(self._lines[mark])
+        self._tell(self._ends() + self._lines[mark])
 
     def root(self, mark: str, process: Process) -> None:
         """The attempt's main process is this one."""
@@ -75,9 +86,24 @@ class Lifeline:
         self._tell(self._lines[mark])
 
     def drop(self, mark: str) -> None:
-        """Nothing is left of the attempt."""
-        if self._lines.pop(mark, None) is not None:
-            self._tell(f"- {mark}\n".encode())
+        """Nothing is left of the attempt. The guard need not know at once."""
+        if self._lines.pop(mark, None) is None:
+            return
+        self._dropped.append(mark)
+        if len(self._dropped) >= DROPPED_MAX:
+            self._tell(self._ends())
+        elif self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(FLUSH_S, self._flush_ends)
+
+    def _flush_ends(self) -> None:
+        self._flush = None
+        if self._dropped:
+            self._tell(self._ends())
+
+    def _ends(self) -> bytes:
+        """The lines that were put off."""
+        dropped, self._dropped = self._dropped, []
+        return b"".join(f"- {mark}\n".encode() for mark in dropped)
 
     def _spawn(self) -> None:
         command = [sys.executable, "-P", "-m", "dtask.worker.guard"]

@@ -47,7 +47,7 @@ from dtask.wire.frames import EndedFrame, StartFrame
 from dtask.wire.tasks import TaskAnswer
 from dtask.worker import lifeline, spool
 from dtask.worker.cgroup import Group, make_group
-from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, environment
+from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, Usage, environment
 from dtask.worker.journal import Launched
 from dtask.worker.run import Key, Run, ended_frame, name_of, of_a_job
 from dtask.worker.spool import (
@@ -164,6 +164,7 @@ class Runner:
         for timer in (self._deadline, self._ticks):
             if timer is not None:
                 timer.cancel()
+        self._executor.close()
         guard, self._executor, self._lifeline = self._lifeline, None, None
         await guard.stop()
         if self._group is not None:
@@ -467,11 +468,12 @@ class Runner:
     def _exited(self, mark: str, exit_code: int | None) -> None:
         self._handle(Exited(*self._names[mark], exit_code))
 
-    def _gone(self, mark: str) -> None:
+    def _gone(self, mark: str, usage: Usage) -> None:
         assert self._lifeline is not None
         self._lifeline.drop(mark)
         name = self._names.pop(mark)
         run = self._runs[name]
+        run.cpu_s, run.max_rss_bytes = usage
         fits = run.folder.settle()
         log_bytes = run.folder.log_bytes("stdout") + run.folder.log_bytes("stderr")
         if run.key is not None and not fits:

@@ -39,10 +39,15 @@ class Process(NamedTuple):
 def look(pid: int) -> Process | None:
     """The process `pid`, or None if there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 (pathlib is too heavy here)
-            stat = file.read()
+        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        stat = os.read(handle, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
     # The second field is the name in parentheses, and it may hold anything.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return Process(

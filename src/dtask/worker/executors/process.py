@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,9 @@ GROUP_AFTER_S: Final = 1.0
 #: A tree that is not gone so long after SIGKILL is worth a line in the log.
 STUCK_S: Final = 10.0
 
+#: The kernel tells of children in pieces of at least so many bytes, the last one excepted.
+_PIECE_BYTES: Final = 2_048
+
 #: prctl's number for "orphans below me become my children".
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -66,17 +70,36 @@ class Job(NamedTuple):
     #: Descriptors; still the caller's to close.
     stdout: int
     stderr: int
+    #: None: there is nothing to read.
+    stdin: int | None = None
+
+
+class Usage(NamedTuple):
+    """What a process tree used, as far as the kernel tells."""
+
+    #: User and system, of all processes that were waited for or counted by a control group.
+    cpu_s: float
+    #: The largest resident size of one process.
+    max_rss_bytes: int
 
 
 class Child:
     """A process tree of ours: its main process, and what is known of its end."""
 
     def __init__(
-        self, mark: str, popen: "subprocess.Popen[bytes]", process: Process, since: float
+        self,
+        mark: str,
+        popen: "subprocess.Popen[bytes]",
+        process: Process,
+        exits: int,
+        since: float,
     ) -> None:
         self.mark = mark
         self.popen = popen
         self.process = process
+        #: The pidfd of its main process; closed once that has ended.
+        self.exits = exits
+        self.usage = Usage(0.0, 0)
         #: Loop seconds of its start.
         self.since = since
         self.group: Group | None = None
@@ -92,12 +115,44 @@ class Child:
         self.pause_s = strays.PAUSE_S_MIN
 
 
+class Offspring:
+    """The children of this process, read from a file that stays open.
+
+    Orphans come to the first thread, and the main processes of attempts are known anyway.
+    """
+
+    def __init__(self) -> None:
+        pid = os.getpid()
+        try:
+            path = f"/proc/{pid}/task/{pid}/children"
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a kernel without the file
+            self._handle = -1
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._handle != -1:
+            os.close(self._handle)
+
+    def pids(self) -> list[int]:
+        """Those there are now, ended ones that were not waited for included."""
+        if self._handle == -1:
+            return strays.children(os.getpid())
+        found = b""
+        while piece := os.pread(self._handle, 65_536, len(found)):
+            found += piece
+            if len(piece) < _PIECE_BYTES:  # the kernel had room for more
+                break
+        return [int(pid) for pid in found.split()]
+
+
 class ProcessExecutor:
     """Starts process trees, each known by its mark, and ends them.
 
     `on_exited(mark, exit_code)` is called when a main process ended; then the caller says `kill`,
-    or leaves what is left to the `terminate` said before. `on_gone(mark)` is called when nothing
-    of the tree is left. Both are called from the loop, never from inside `launch`.
+    or leaves what is left to the `terminate` said before. `on_gone(mark, usage)` is called when
+    nothing of the tree is left. Both are called from the loop, never from inside `launch`. `close`
+    it at the end.
     """
 
     def __init__(
@@ -105,7 +160,7 @@ class ProcessExecutor:
         *,
         group: Group | None,
         on_exited: Callable[[str, int | None], None],
-        on_gone: Callable[[str], None],
+        on_gone: Callable[[str, Usage], None],
     ) -> None:
         self._group = group
         self._on_exited = on_exited
@@ -113,6 +168,12 @@ class ProcessExecutor:
         self._children: dict[str, Child] = {}
         #: Main processes whose exit code has not been fetched; only their own pidfd may do that.
         self._mains: set[int] = set()
+        #: Their pidfds: one descriptor that the loop watches, instead of one for each.
+        self._epoll = select.epoll()
+        self._waiting: dict[int, Child] = {}
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._on_exits)
+        self._offspring = Offspring()
+        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         #: Children that were there when no attempt was: they can't come from one.
         self._bystanders: set[tuple[int, int]] = set()
         #: Groups of trees that are gone, which could not be removed at once.
@@ -121,6 +182,13 @@ class ProcessExecutor:
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             # Whoever started us left it so, and exit codes would be lost before we see them.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._offspring.close()
+        os.close(self._nothing)
 
     def launch(self, mark: str, job: Job) -> Process:
         """Start the main process. Raises NotStarted."""
@@ -131,7 +199,7 @@ class ProcessExecutor:
                 job.command,
                 cwd=job.directory,
                 env=job.env,
-                stdin=subprocess.DEVNULL,
+                stdin=job.stdin if job.stdin is not None else self._nothing,
                 stdout=job.stdout,
                 stderr=job.stderr,
                 start_new_session=True,
@@ -146,11 +214,11 @@ class ProcessExecutor:
             raise NotStarted(_explained(error, job)) from None
         process = strays.look(popen.pid)
         assert process is not None, "a child that was not waited for is always there"
-        loop = asyncio.get_running_loop()
-        child = Child(mark, popen, process, loop.time())
+        child = Child(mark, popen, process, exits, asyncio.get_running_loop().time())
         self._children[mark] = child
         self._mains.add(popen.pid)
-        loop.add_reader(exits, self._on_exit, child, exits)
+        self._waiting[exits] = child
+        self._epoll.register(exits, select.EPOLLIN)
         return process
 
     def terminate(self, mark: str) -> None:
@@ -195,11 +263,18 @@ class ProcessExecutor:
         pids = [process.pid for process in self._tree(child)]
         asyncio.get_running_loop().run_in_executor(None, _enter, child, group, pids)
 
-    def _on_exit(self, child: Child, exits: int) -> None:
+    def _on_exits(self) -> None:
+        for exits, _ in self._epoll.poll(0):
+            self._on_exit(self._waiting.pop(exits))
+
+    def _on_exit(self, child: Child) -> None:
         """The main process ended: tell, and see what it left."""
-        asyncio.get_running_loop().remove_reader(exits)
-        code = _exit_code(exits)
-        os.close(exits)
+        self._epoll.unregister(child.exits)
+        os.close(child.exits)
+        ended = _waited(child.process.pid)
+        code = None
+        if ended is not None:
+            code, child.usage = ended
         child.popen.returncode = code if code is not None else 0  # it must not wait itself
         child.exited = True
         self._mains.discard(child.process.pid)
@@ -225,10 +300,14 @@ class ProcessExecutor:
         child.pause_s = min(2 * child.pause_s, strays.PAUSE_S_MAX)
 
     def _forget(self, child: Child) -> None:
-        if child.group is not None and not child.group.remove():
-            self._emptying.append(child.group)
+        if child.group is not None:
+            # Those that nobody waited for are counted here, but none from before it was entered.
+            cpu_s = max(child.usage.cpu_s, child.group.cpu_s() or 0.0)
+            child.usage = child.usage._replace(cpu_s=cpu_s)
+            if not child.group.remove():
+                self._emptying.append(child.group)
         del self._children[child.mark]
-        self._on_gone(child.mark)
+        self._on_gone(child.mark, child.usage)
 
     def _complain(self, child: Child, left: list[Process]) -> None:
         """Say once that a tree does not die; it keeps its slot until it does."""
@@ -262,8 +341,19 @@ class ProcessExecutor:
             one.pid
             for one in self._strangers()
             if (one.pid, one.start_time) not in self._bystanders
-            and not (one.zombie and _reaped(one.pid))
+            and not (one.zombie and self._reaped(one.pid))
         ]
+
+    def _reaped(self, pid: int) -> bool:
+        """Fetch the exit of an ended orphan; False if some of its threads still live."""
+        ended = _waited(pid)
+        if ended is not None and len(self._children) == 1:  # else nobody knows whose it was
+            (child,) = self._children.values()
+            child.usage = Usage(
+                child.usage.cpu_s + ended[1].cpu_s,
+                max(child.usage.max_rss_bytes, ended[1].max_rss_bytes),
+            )
+        return ended is not None or strays.look(pid) is None
 
     def _strangers(self) -> Iterator[Process]:
         """Children of the agent that are no main process and not in the agent's session.
@@ -271,8 +361,9 @@ class ProcessExecutor:
         Every task begins a session of its own, and what the agent starts for itself while tasks
         run stays in its session: so these are the orphans of tasks, and bystanders.
         """
-        own_session = os.getsid(0)
-        for pid in strays.children(os.getpid()):
+        pids = self._offspring.pids()
+        own_session = os.getsid(0) if pids else 0
+        for pid in pids:
             process = strays.look(pid) if pid not in self._mains else None
             if process is not None and process.session != own_session:
                 yield process
@@ -332,19 +423,16 @@ def _enter(child: Child, group: Group, pids: list[int]) -> None:
                 group.add(pid)
 
 
-def _exit_code(exits: int) -> int | None:
-    """How the child behind the pidfd ended; None if somebody else has asked already."""
+def _waited(pid: int) -> tuple[int, Usage] | None:
+    """How an ended child ended and what it used; None if it lives, or somebody else has asked.
+
+    Its pid is its own until this has answered, so no other process can be meant.
+    """
     try:
-        status = os.waitid(os.P_PIDFD, exits, os.WEXITED)
+        found, status, used = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:
         return None
-    assert status is not None, "only WNOHANG answers nothing"
-    return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
-
-
-def _reaped(pid: int) -> bool:
-    """Fetch the exit of an ended child; False if some of its threads still live."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return True
+    if found == 0:
+        return None
+    usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    return os.waitstatus_to_exitcode(status), usage
