@@ -6,12 +6,12 @@ Everything here blocks, and may be called from any thread.
 """
 
 import errno
+import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -84,18 +84,20 @@ class Blobs:
             )
         return self._directory / digest[:2] / digest
 
-    def sweep(self, used: AbstractSet[str], *, unused_s: float = UNUSED_S) -> int:
-        """Remove blobs that are not `used` and were last asked for `unused_s` ago; how many.
+    def unused(self, unused_s: float = UNUSED_S) -> set[str]:
+        """Those that were not asked for in so long; what a crash left half written among them."""
+        before = time.time() - unused_s
+        return {path.name for path in self._directory.glob("??/*") if _last_used(path) < before}
 
-        What a crash left half written goes, too.
-        """
+    def remove(self, names: Iterable[str], unused_s: float = UNUSED_S) -> int:
+        """Remove these, but for those that were asked for meanwhile; how many went."""
         before = time.time() - unused_s
         count = 0
-        for path in self._directory.glob("??/*"):
-            with suppress(FileNotFoundError):
-                if path.name not in used and path.stat().st_mtime < before:
-                    path.unlink()
-                    count += 1
+        for name in names:
+            path = self._directory / name[:2] / name
+            if _last_used(path) < before:
+                path.unlink(missing_ok=True)
+                count += 1
         return count
 
 
@@ -179,3 +181,10 @@ def _sync(directory: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf

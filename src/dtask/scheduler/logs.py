@@ -12,8 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
+from dtask.core.jobs.events import JobForgotten, TaskChanged
+from dtask.core.jobs.rows import WHOLE
+from dtask.core.jobs.states import HELD
 from dtask.errors import Busy, DtaskError, Unavailable
 from dtask.scheduler import log
 from dtask.scheduler.log_files import (
@@ -206,16 +209,18 @@ class Logs:
 
     # Life
 
-    async def sweep(self, kept: frozenset[int]) -> int:
-        """Remove the logs of jobs that are not `kept`, as a crash may leave them; how many.
+    def perform(self, effect: Any) -> None:  # noqa: ANN401 (any effect; most are for others)
+        """Do what an effect of the core asks for, if it is about logs."""
+        if isinstance(effect, TaskChanged):
+            if effect.number is not None and effect.task is not None and effect.state not in HELD:
+                index = WHOLE if effect.index is None else effect.index
+                self.finish((effect.job_id, effect.task, index, effect.number))
+        elif isinstance(effect, JobForgotten):
+            self.forget(effect.job_id)
 
-        At the start, before anything is written.
-        """
-        jobs = await self._read(self._files.jobs)
-        strays = [job_id for job_id in jobs if job_id not in kept]
-        for job_id in strays:
-            self.forget(job_id)
-        return len(strays)
+    async def jobs(self) -> list[int]:
+        """Jobs of which something is kept. Raises Unavailable."""
+        return await self._read(self._files.jobs)
 
     def close(self) -> None:
         """Let what is under way end. After that, nothing may be asked."""

@@ -27,6 +27,7 @@ from uvicorn.server import ServerState
 
 from dtask.errors import DtaskError, InvalidRequest
 from dtask.scheduler.settings import Patience
+from dtask.scheduler.websocket import Socket, is_handshake
 from dtask.wire.codec import encode
 
 #: Bytes of a request's line and headers. Precedents: Apache 8 KiB a line, nginx 32 KiB in all.
@@ -94,7 +95,7 @@ class Sweep:
                 await asyncio.sleep(LINGER_S / 3)
             self.now = time.monotonic()
             for connection in list(state.connections):
-                cast("Connection", connection).look(self.now)
+                cast("Connection | Socket", connection).look(self.now)
 
     def stop(self) -> None:
         """From now on each answer is its connection's last one."""
@@ -222,6 +223,8 @@ class Connection(HttpToolsProtocol):
         #: Bytes received since the last one of a body or of a whole request: those of a head, of
         #: trailers, or of what stands between two chunks.
         self._head_bytes = 0
+        #: The request under way begins a WebSocket.
+        self._upgrading = False
 
     def look(self, now: float) -> None:
         """Close the connection if its client is too slow."""
@@ -252,8 +255,11 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Nothing is spoken here but HTTP/1.1. The request is answered as that, and is the last
-            # one: what else came with it is lost to the parser.
+            if self._upgrading:
+                self.handle_websocket_upgrade()
+                return
+            # Nothing else is spoken here but HTTP/1.1. The request is answered as that, and is the
+            # last one: what else came with it is lost to the parser.
             self.cycle.keep_alive = False
             return
         except httptools.HttpParserError as error:
@@ -314,6 +320,12 @@ class Connection(HttpToolsProtocol):
             scope["raw_path"] = url.path
             scope["query_string"] = url.query or b""
         before = self.cycle
+        if parser.should_upgrade() and (before is None or before.response_complete):
+            self._upgrading = self.sweep.stopping_since is None and is_handshake(
+                scope["method"], scope["path"], version, self.headers
+            )
+            if self._upgrading:
+                return
         self.cycle = cycle = _Cycle(
             scope=scope,
             transport=self.transport,
@@ -342,6 +354,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is complete."""
+        if self._upgrading:
+            return
         cycle = self.cycle
         self._since = self.sweep.now
         if cycle.response_complete:

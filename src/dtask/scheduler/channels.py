@@ -1,0 +1,255 @@
+"""The channels of all workers: how they begin, whom an effect of the core goes to, how they end.
+
+A WebSocket endpoint, built on ASGI messages. A connection begins with Hello, all that the worker
+holds, and Welcome, what becomes of it. There is one channel a worker: a new one that the core
+takes in replaces the one before, and the core hears that a channel is gone when the current one
+ends. Effects for a worker that has none are dropped, because its next Hello says where it stands.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from dtask.clock import Clock
+from dtask.core.jobs.events import (
+    Attach,
+    Attached,
+    AttemptName,
+    CloseChannel,
+    Detached,
+    HeldAttempt,
+    StartAttempt,
+    StopAttempt,
+)
+from dtask.core.jobs.rows import WHOLE
+from dtask.errors import DtaskError, InvalidRequest, NotFound, Unavailable
+from dtask.scheduler import log
+from dtask.scheduler.api.access import Access
+from dtask.scheduler.api.answers import Receive, Scope, Send, error_messages
+from dtask.scheduler.channel import Channel, Life, close_message
+from dtask.scheduler.log_files import Attempt
+from dtask.scheduler.logs import Logs
+from dtask.scheduler.loop import Loop
+from dtask.wire import frames
+from dtask.wire.frames import (
+    CLOSE_AGAIN,
+    CLOSE_REFUSED,
+    CLOSE_REPLACED,
+    VERSION,
+    Arrived,
+    Hello,
+    Welcome,
+)
+
+#: Seconds from the handshake to Hello.
+HELLO_S: Final = 10.0
+
+
+class Channels:
+    """The channels of one scheduler: an ASGI application for WebSockets.
+
+    `perform` is to be called with the core's effects, in order.
+    """
+
+    def __init__(self, access: Access, *, logs: Logs, clock: Clock) -> None:
+        self._access = access
+        self._logs = logs
+        self._clock = clock
+        #: By worker: the channel that the core has taken in.
+        self._current: dict[str, Channel] = {}
+        #: Those whose Hello is being taken in; what is meant for them must not be missed.
+        self._arriving: dict[Channel, asyncio.Future[Any]] = {}
+        self._loop: Loop | None = None
+        self._performers: dict[type, Callable[[Any], None]] = {
+            StartAttempt: self._give,
+            StopAttempt: self._give,
+            CloseChannel: self._close,
+        }
+
+    def serve(self, loop: Loop) -> None:
+        """Whom to hand to what workers say; to be called once, before any connection."""
+        self._loop = loop
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Speak with one worker, from the handshake to the end."""
+        client = scope["client"]
+        try:
+            self._access.check(scope["headers"], client[0] if client else None, needs_token=True)
+        except DtaskError as error:
+            for message in error_messages(error):
+                await send({**message, "type": f"websocket.{message['type']}"})
+            return
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept"})
+        try:
+            channel = await self._welcome(receive, send)
+        except DtaskError as error:
+            with suppress(OSError):
+                await send(close_message(_code_of(error), str(error)))
+            return
+        if channel is not None:
+            try:
+                await channel.run(receive)
+            finally:
+                self._leave(channel)
+
+    # Effects
+
+    def perform(self, effect: Any) -> None:  # noqa: ANN401 (any effect; others are not for workers)
+        """Do what an effect of the core asks for, if it is for a worker."""
+        performer = self._performers.get(type(effect))
+        if performer is not None:
+            performer(effect)
+
+    def _give(self, order: StartAttempt | StopAttempt) -> None:
+        life = Life(order.worker_id, order.incarnation)
+        channel = self._current.get(order.worker_id)
+        if channel is not None and channel.life == life:
+            channel.give(order)
+        for arriving in self._arriving:
+            if arriving.life == life:
+                arriving.give(order)
+
+    def _close(self, effect: CloseChannel) -> None:
+        life = Life(effect.worker_id, effect.incarnation)
+        sentence = "This worker is lost, or the scheduler starts over: say hello again."
+        channel = self._current.get(effect.worker_id)
+        if channel is not None and channel.life == life:
+            channel.close(CLOSE_AGAIN, sentence)
+        for arriving, attached in self._arriving.items():
+            # Before the answer, it is about what was there before this Hello.
+            if arriving.life == life and attached.done():
+                arriving.close(CLOSE_AGAIN, sentence)
+
+    # Beginning and end
+
+    async def _welcome(self, receive: Receive, send: Send) -> Channel | None:
+        """A channel that the core has taken in, and whose worker knows; None if that has gone."""
+        assert self._loop is not None
+        loop = self._loop
+        hello = await _hello(receive)
+        if hello is None:
+            return None
+        channel = Channel(
+            Life(hello.worker_id, hello.incarnation),
+            loop=loop,
+            logs=self._logs,
+            clock=self._clock,
+            send=send,
+        )
+        ours = hello.cluster_id in (None, loop.cluster_id)
+        held = tuple(HeldAttempt(one.fence, one.started) for one in hello.held if ours)
+        answer = loop.post(Attach(hello.worker_id, hello.incarnation, held))
+        self._arriving[channel] = answer
+        try:
+            attached: Attached = await answer
+        finally:
+            del self._arriving[channel]
+        self._take_over(channel)
+        try:
+            names = [_name(kept) for kept in attached.kept]
+            for kept, name in zip(attached.kept, names, strict=True):
+                channel.keep(kept.fence, name)
+            sizes = await self._logs.resume(names)
+            stop = attached.refused if ours else tuple(one.fence for one in hello.held)
+            arrived = tuple(
+                Arrived(kept.fence, *each) for kept, each in zip(attached.kept, sizes, strict=True)
+            )
+            welcome = Welcome(VERSION, loop.cluster_id, stop, arrived)
+            await send({"type": "websocket.send", "bytes": frames.encode(welcome)})
+        except BaseException:
+            self._leave(channel)
+            raise
+        log.say(
+            "channel attached",
+            worker_id=hello.worker_id,
+            kept=len(attached.kept),
+            refused=len(stop),
+        )
+        return channel
+
+    def _take_over(self, channel: Channel) -> None:
+        before = self._current.get(channel.life.worker_id)
+        if before is not None:
+            before.close(CLOSE_REPLACED, "Another connection of this worker has taken over.")
+        self._current[channel.life.worker_id] = channel
+
+    def _leave(self, channel: Channel) -> None:
+        """The connection is gone: tell the core, unless another has taken over."""
+        life = channel.life
+        if self._current.get(life.worker_id) is not channel:
+            return
+        del self._current[life.worker_id]
+        assert self._loop is not None
+        self._loop.post(Detached(life.worker_id, life.incarnation)).add_done_callback(_forgive)
+        _code, reason = channel.closing or (0, "The worker closed it, or the connection broke.")
+        log.say("channel closed", worker_id=life.worker_id, reason=reason)
+
+
+async def _hello(receive: Receive) -> Hello | None:
+    """The first message; None if the connection broke instead. Raises InvalidRequest."""
+    try:
+        async with asyncio.timeout(HELLO_S):
+            message = await receive()
+    except TimeoutError:
+        raise InvalidRequest(
+            f"No hello came within {HELLO_S:g} s.", code="malformed", field="hello"
+        ) from None
+    if message["type"] == "websocket.disconnect":
+        return None
+    raw = message.get("bytes") or b""
+    try:
+        hello = frames.from_worker(raw)
+    except InvalidRequest:
+        _check_version(_version_in(raw))
+        raise
+    if not isinstance(hello, Hello):
+        raise InvalidRequest("A connection begins with a hello.", code="malformed", field="hello")
+    _check_version(hello.version)
+    return hello
+
+
+def _version_in(raw: bytes) -> int:
+    """The version in a hello that is not of this one; ours if it is none."""
+    try:
+        match msgspec.msgpack.decode(raw):
+            case ["hello", int(version), *_]:
+                return version
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return VERSION
+
+
+def _check_version(version: int) -> None:
+    if version == VERSION:
+        return
+    side = "worker" if version < VERSION else "scheduler"
+    raise InvalidRequest(
+        f"The worker speaks version {version} of the channel, the scheduler {VERSION}: "
+        f"upgrade the {side}.",
+        code="malformed",
+        field="version",
+    )
+
+
+def _code_of(error: DtaskError) -> int:
+    """How a connection ends that was not taken in: whether it is worth another try at once."""
+    if isinstance(error, NotFound | Unavailable):  # a worker is known by its first heartbeat
+        return CLOSE_AGAIN
+    return CLOSE_REFUSED
+
+
+def _name(attempt: AttemptName) -> Attempt:
+    index = WHOLE if attempt.index is None else attempt.index
+    return attempt.job_id, attempt.task, index, attempt.number
+
+
+def _forgive(answer: "asyncio.Future[Any]") -> None:
+    """If the store fails, every channel says hello again anyway."""
+    answer.exception()
