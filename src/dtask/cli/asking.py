@@ -307,13 +307,16 @@ def check_file(path: Path, where: str) -> None:
         raise click.UsageError(f"{where}: {path} can't be read: {error.strerror}.") from None
 
 
-def items_of(file: str, option: str) -> list[str]:
-    """The lines of a file, or of standard input for `-`. Raises UsageError."""
+def items_of(file: str, option: str, *, null: bool = False) -> list[str]:
+    """The lines of a file, or of standard input for `-`; with `null` NUL ends each of them.
+
+    Raises UsageError.
+    """
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{option}: {file} can't be read: {error.strerror}.") from None
-    lines = raw.decode(errors="surrogateescape").split("\n")
+    lines = raw.decode(errors="surrogateescape").split("\0" if null else "\n")
     if lines[-1] == "":
         lines.pop()
     return checked_items(lines, option)

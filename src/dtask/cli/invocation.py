@@ -15,7 +15,7 @@ from dtask.addresses import scheduler_urls
 from dtask.errors import DtaskError
 
 if TYPE_CHECKING:
-    from dtask.client import Client
+    from dtask.client import AsyncClient, Client
 
 Mode = Literal["text", "json", "quiet"]
 
@@ -43,17 +43,26 @@ class Invocation:
     def client(self) -> "Client":
         """A client of the scheduler that was named."""
         from dtask.client import Client  # noqa: PLC0415 (httpx: 100 ms that --help need not pay)
-        from dtask.credentials import known_token  # noqa: PLC0415 (same)
 
-        token = known_token(self.token_file)
-        self.has_token = token is not None
-        return Client(self.scheduler, token=token)
+        return Client(self.scheduler, token=self._token())
+
+    def async_client(self) -> "AsyncClient":
+        """The same for asyncio."""
+        from dtask.client import AsyncClient  # noqa: PLC0415 (as above)
+
+        return AsyncClient(self.scheduler, token=self._token())
 
     def print_json(self, value: Any) -> None:  # noqa: ANN401 (whatever has a JSON form)
         """Print `value` as one JSON document."""
         from msgspec import json  # noqa: PLC0415 (13 ms that --help need not pay)
 
         click.echo(json.format(json.encode(value), indent=2))
+
+    def print_json_line(self, value: Any) -> None:  # noqa: ANN401 (same)
+        """Print `value` as one line of JSON, at once: one of many."""
+        from msgspec import json  # noqa: PLC0415 (same)
+
+        click.echo(json.encode(value))
 
     def fail(self, error: DtaskError) -> None:
         """Tell the user what went wrong: a sentence on standard error, or a JSON document."""
@@ -70,6 +79,13 @@ class Invocation:
         if error.code == "no_token" or (error.code == "wrong_token" and self.has_token):
             which = "another" if self.has_token else "the"
             click.echo(f"To show {which} token: --token-file FILE, or DTASK_TOKEN_FILE.", err=True)
+
+    def _token(self) -> str | None:
+        from dtask.credentials import known_token  # noqa: PLC0415 (as above)
+
+        token = known_token(self.token_file)
+        self.has_token = token is not None
+        return token
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:

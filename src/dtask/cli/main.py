@@ -21,6 +21,28 @@ class Place(NamedTuple):
 
 #: All commands, by section of the help and in its order.
 SECTIONS: Final[dict[str, dict[str, Place]]] = {
+    "Run commands": {
+        "run": Place("run", "command", "Run a command on a worker, as if it ran here."),
+        "submit": Place("submit", "command", "Hand over a command, a script or a graph of tasks."),
+        "map": Place("map", "command", "Run a command for each of many inputs."),
+    },
+    "Look after jobs": {
+        "jobs": Place("jobs", "jobs", "List jobs, the newest first."),
+        "job": Place("jobs", "job", "Show a job and its tasks."),
+        "why": Place("jobs", "why", "Say why a job does not run yet."),
+        "logs": Place("attempts", "logs", "Print what a task wrote, or follow it."),
+        "result": Place("attempts", "result", "Print what a task left as its result."),
+        "attempts": Place("attempts", "attempts", "List the runs of a task."),
+        "wait": Place("jobs", "wait", "Wait for the end of jobs."),
+        "cancel": Place("jobs", "cancel", "Stop jobs or tasks."),
+        "retry": Place("jobs", "retry", "Run again what did not succeed."),
+        "events": Place("events", "command", "Print what moves, as it happens."),
+    },
+    "Look after queues and the store": {
+        "queues": Place("queues", "queues", "List the queues."),
+        "queue": Place("queues", "queue", "Show, make or change a queue."),
+        "backup": Place("backup", "command", "Write a copy of all jobs to a file."),
+    },
     "Place tasks": {
         "place": Place("place", "command", "Choose a worker for a task and hold a slot there."),
         "release": Place("release", "command", "Give back the slot that is held for a task."),
@@ -83,7 +105,7 @@ class Commands(click.Group):
 @TOKEN_FILE
 @click.version_option(__version__, message="dtask %(version)s", help="Show the version.")
 def group() -> None:
-    """Which worker should run this? Ask dtask's scheduler, and look after its workers."""
+    """Run commands and graphs of commands on workers, or ask which worker should run a task."""
 
 
 def main() -> None:

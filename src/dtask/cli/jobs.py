@@ -1,0 +1,309 @@
+"""`dtask jobs`, `job`, `why`, `cancel`, `retry`, `wait`: what became of what was submitted."""
+
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from dtask.cli import naming
+from dtask.cli.entry import FAILED
+from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
+from dtask.cli.seconds import Duration, told
+from dtask.core.jobs.model import DURATION_S_MAX
+from dtask.core.jobs.names import Name
+from dtask.core.jobs.states import ENDS, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dtask.client import Client
+    from dtask.client.job_results import JobResult, Reason
+
+#: Failed elements of an array that are named.
+NAMED_MAX: Final = 20
+
+
+@click.command("jobs")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    help="Only those: pending, queued, scheduled, running, succeeded, failed, cancelled, skipped. "
+    "Several by repeating the option or by commas.",
+)
+@click.option("--queue", metavar="NAME", help="Only those of this queue.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="How many at most.",
+)
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print the numbers alone, one a line.")
+@click.pass_obj
+def jobs(invocation: Invocation, states: tuple[str, ...], queue: str | None, limit: int) -> None:
+    """List jobs, the newest first."""
+    wanted = [part for text in states for part in text.split(",")]
+    for state in wanted:
+        if state not in list(State):
+            raise click.BadParameter(
+                f"{state!r} is no state: expected some of {', '.join(State)}.",
+                param_hint="--state",
+            )
+    with invocation.client() as client:
+        found = client.jobs(state=",".join(wanted) or None, queue=queue, limit=limit)
+    if invocation.mode == "json":
+        invocation.print_json(found)
+    elif invocation.mode == "quiet":
+        for one in found:
+            click.echo(one.job_id)
+    elif found:
+        from dtask.cli import tables  # noqa: PLC0415 (commands start fast)
+
+        click.echo("\n".join(tables.jobs(found, now=time.time(), width=window())))
+        if len(found) == limit:
+            click.echo(f"The newest {limit:,}; for more: --limit.")
+    elif wanted or queue:
+        click.echo("No job is like that. Without --state and --queue, all are listed.")
+    else:
+        click.echo("There is no job yet. To submit one: dtask submit -- COMMAND")
+
+
+@click.command("job")
+@click.argument("name", metavar="JOB", type=naming.JOB)
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print the state alone.")
+@click.pass_obj
+def job(invocation: Invocation, name: Name) -> None:
+    """Show a job: its tasks, how they stand, what they wait for, why they failed."""
+    with invocation.client() as client:
+        found = client.job(name.job_id)
+        if invocation.mode == "json":
+            invocation.print_json(found)
+            return
+        if invocation.mode == "quiet":
+            click.echo(found.state)
+            return
+        from dtask.cli import tables  # noqa: PLC0415 (commands start fast)
+
+        click.echo("\n".join(tables.job(found, now=time.time(), width=window())))
+        _show_failed(client, found)
+        if not found.ended:
+            waiting = [
+                reason
+                for reason in client.why(name.job_id).reasons
+                if reason.code not in ("running", "needs", "more")
+            ]
+            _show_reasons(waiting[:NAMED_MAX])
+    if found.state in (State.FAILED, State.CANCELLED):
+        click.echo(f"\nTo run again what did not succeed: dtask retry {found.job_id}")
+
+
+@click.command("why")
+@click.argument("name", metavar="JOB[/TASK]", type=naming.ANY)
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print the words for programs alone, one a line.")
+@click.pass_obj
+def why(invocation: Invocation, name: Name) -> None:
+    """Say why a job, or a task of it, does not run yet."""
+    with invocation.client() as client:
+        found = client.why(name.job_id)
+        reasons = [reason for reason in found.reasons if _within(reason, name)]
+        if invocation.mode == "json":
+            invocation.print_json({**_as_dict(found), "reasons": reasons})
+        elif invocation.mode == "quiet":
+            for reason in reasons:
+                click.echo(reason.code)
+        elif found.state in ENDS:
+            from dtask.cli import tables  # noqa: PLC0415 (commands start fast)
+
+            ended = client.job(name.job_id)
+            click.echo(f"It waits for nothing. {tables.headline(ended, now=time.time())}.")
+        elif reasons:
+            _print_reasons(reasons)
+        else:
+            click.echo(f"Nothing of {name} waits.")
+
+
+@click.command("cancel")
+@click.argument("names", metavar="JOB[/TASK]...", type=naming.TASK, nargs=-1, required=True)
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print nothing.")
+@click.pass_obj
+def cancel(invocation: Invocation, names: tuple[Name, ...]) -> None:
+    """Stop jobs, or tasks of them, and all that needs them.
+
+    Their processes get SIGTERM and, after --grace, SIGKILL; `dtask wait` waits for that.
+    """
+    with invocation.client() as client:
+        for name in names:
+            client.cancel(name.job_id, name.task)
+    if invocation.mode == "json":
+        invocation.print_json([{"name": str(name), "cancelled": True} for name in names])
+    elif invocation.mode == "text":
+        for name in names:
+            click.echo(f"{_told(name)} is being stopped. Until it is: dtask wait {name.job_id}")
+
+
+@click.command("retry")
+@click.argument("name", metavar="JOB[/TASK]", type=naming.TASK)
+@click.option("--failed", is_flag=True, help="Only what failed, and what was skipped for it.")
+@click.option("--wait", is_flag=True, help="Wait for the end of the job; exit with 1 if it fails.")
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print nothing.")
+@click.pass_obj
+def retry(invocation: Invocation, name: Name, *, failed: bool, wait: bool) -> None:
+    """Run again what did not succeed: failed, cancelled or skipped."""
+    with invocation.client() as client:
+        count = client.retry(
+            name.job_id, again="failed" if failed else "unsuccessful", task=name.task
+        )
+        if invocation.mode == "json" and not wait:
+            invocation.print_json({"job_id": name.job_id, "tasks": count})
+        elif invocation.mode == "text":
+            noun = "task starts" if count == 1 else "tasks start"
+            click.echo(f"{count:,} {noun} over in job {name.job_id}.")
+        if wait:
+            wait_for(invocation, client, name.job_id)
+
+
+@click.command("wait")
+@click.argument("names", metavar="JOB...", type=naming.JOB, nargs=-1, required=True)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=Duration(DURATION_S_MAX),
+    metavar="DURATION",
+    help="Give up after that: 90, 90s, 5m, 2h, 1d.",
+)
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print nothing.")
+@click.pass_obj
+def wait(invocation: Invocation, names: tuple[Name, ...], timeout_s: float | None) -> None:
+    """Wait for the end of jobs. Exits with 1 if one of them did not succeed.
+
+    Ctrl-C ends the wait, and no job.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    failed = False
+    with invocation.client() as client:
+        for name in names:
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ended = await_end(invocation, client, name.job_id, timeout_s=left_s)
+            failed |= not ended.ok
+    if failed:
+        raise click.exceptions.Exit(FAILED)
+
+
+def wait_for(invocation: Invocation, client: "Client", job_id: int) -> None:
+    """Wait for the end of a job and tell it. Raises Exit with 1 if it did not succeed."""
+    if not await_end(invocation, client, job_id).ok:
+        raise click.exceptions.Exit(FAILED)
+
+
+def await_end(
+    invocation: Invocation, client: "Client", job_id: int, *, timeout_s: float | None = None
+) -> "JobResult":
+    """Wait for the end of a job, with progress, and tell how it ended. Ctrl-C ends the wait."""
+    from dtask.cli import progress, tables  # noqa: PLC0415 (commands start fast)
+
+    silent = invocation.mode != "text"
+    try:
+        ended = progress.wait(client, job_id, timeout_s=timeout_s, silent=silent)
+    except TimeoutError as error:
+        raise click.ClickException(f"{error} It goes on.") from None
+    except KeyboardInterrupt:
+        if not silent:
+            click.echo(f"Job {job_id} goes on. To wait again: dtask wait {job_id}", err=True)
+        raise
+    if invocation.mode == "json":
+        invocation.print_json(ended)
+    elif invocation.mode == "text":
+        click.echo(tables.headline(ended, now=time.time()))
+        for line in failures(ended):
+            click.echo(line, err=True)
+        _show_failed(client, ended, err=True)
+    return ended
+
+
+def failures(ended: "JobResult") -> list[str]:
+    """What went wrong, a line for each plain task."""
+    from dtask.cli import ending  # noqa: PLC0415 (commands start fast)
+
+    return [
+        f"  {ended.job_id}/{name} {ending.told(task)}"
+        for name, task in ended.tasks.items()
+        if task.counts is None and task.state in (State.FAILED, State.CANCELLED)
+    ]
+
+
+def window() -> int | None:
+    """How wide standard output is; None if it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _show_failed(client: "Client", found: "JobResult", *, err: bool = False) -> None:
+    """Name the elements of arrays that failed, and why."""
+    from dtask.cli import ending  # noqa: PLC0415 (commands start fast)
+
+    for name, task in found.tasks.items():
+        count = (task.counts or {}).get(State.FAILED, 0)
+        if not count:
+            continue
+        click.echo("", err=err)
+        for one in client.elements(f"{found.job_id}/{name}", state="failed", limit=NAMED_MAX):
+            click.echo(f"  {found.job_id}/{name}[{one.index}] {ending.told(one)}", err=err)
+        if count > NAMED_MAX:
+            click.echo(f"  and {count - NAMED_MAX:,} more", err=err)
+
+
+def _show_reasons(reasons: "list[Reason]") -> None:
+    if reasons:
+        click.echo()
+        _print_reasons(reasons)
+
+
+def _print_reasons(reasons: "Iterable[Reason]") -> None:
+    for reason in reasons:
+        many = f" ({reason.count:,} elements)" if reason.count > 1 and reason.code != "more" else ""
+        until = ""
+        if reason.until is not None and reason.code != "backoff":
+            until = f" In {told(max(0.0, reason.until - time.time()))}."
+        click.echo(f"{click.style(reason.name, bold=True)}{many}: {reason.sentence}{until}")
+
+
+def _within(reason: "Reason", name: Name) -> bool:
+    """Whether a reason is about what was named."""
+    if name.task is None:
+        return True
+    whole = f"{name.job_id}/{name.task}"
+    if name.index is not None:
+        return reason.name in (whole, f"{whole}[{name.index}]")
+    return reason.name == whole or reason.name.startswith(f"{whole}[")
+
+
+def _told(name: Name) -> str:
+    return f"Job {name}" if name.task is None else str(name)
+
+
+def _as_dict(found: object) -> dict[str, object]:
+    import msgspec  # noqa: PLC0415 (commands start fast)
+
+    return msgspec.structs.asdict(found)  # type: ignore[arg-type]  # one of the SDK's structs

@@ -1,0 +1,176 @@
+"""`dtask map`: one command for each of many inputs."""
+
+import sys
+from typing import TYPE_CHECKING, Final, Unpack
+
+import click
+
+from dtask.cli import asking, draft, submitting, template
+from dtask.cli.asking import Asked
+from dtask.cli.entry import FAILED, INTERRUPTED
+from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
+from dtask.core.jobs.names import ONLY_TASK
+from dtask.core.jobs.states import State
+from dtask.errors import DtaskError, InvalidRequest
+
+if TYPE_CHECKING:
+    from dtask.client import Client
+    from dtask.client.job_results import JobResult
+
+#: What stands between the command and its inputs, or the file that lists them.
+INPUTS: Final = ":::"
+FILE: Final = "::::"
+
+#: Failed elements that are named, and those of which the last lines are shown.
+NAMED_MAX: Final = 20
+SHOWN_MAX: Final = 5
+SHOWN_LINES: Final = 3
+
+
+@click.command(
+    "map",
+    params=[*asking.OPTIONS],
+    options_metavar="[OPTIONS]",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.argument(
+    "words", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [::: INPUT... | :::: FILE]"
+)
+@click.option("-0", "--null", is_flag=True, help="Inputs of a file end with NUL, not with newline.")
+@click.option("--output", is_flag=True, help="At the end print what all wrote, in their order.")
+@SCHEDULER
+@TOKEN_FILE
+@JSON
+@quiet("Print nothing but what --output asks for.")
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    words: tuple[str, ...],
+    *,
+    null: bool,
+    output: bool,
+    **asked: Unpack[Asked],
+) -> None:
+    """Run a shell command for each input, as many at a time as there are slots.
+
+    {} is the input, {.} the same without its extension, {/} without its directory, {//} its
+    directory, {/.} without both, {#} its place in the list, from 0. Whatever is in an input, it
+    is one word. A command without any of these gets it as its last word. Inputs stand after :::,
+    one a line in the file after ::::, or else on standard input.
+
+    Waits for the end, with progress, and lists what failed; then exits with 1. Ctrl-C stops all,
+    a second one does not wait for that.
+    """
+    shell, items = _split(list(words), null=null)
+    try:
+        run = template.command(shell)
+    except InvalidRequest as error:
+        raise click.UsageError(str(error)) from None
+    drafted = draft.of_command(run, asked)
+    drafted.body["tasks"][ONLY_TASK]["array"] = items
+    if not asked.get("name"):
+        drafted.body["name"] = asking.command_name([shell])
+    with invocation.client() as client:
+        job = submitting.submit(client, drafted)
+        ended = _await(invocation, client, job.id)
+        if output:
+            _print_output(client, job.id, len(items))
+        if invocation.mode == "json":
+            invocation.print_json(ended)
+        elif not ended.ok and invocation.mode == "text":
+            _tell_failed(client, ended, items)
+    if not ended.ok:
+        raise click.exceptions.Exit(INTERRUPTED if ended.state is State.CANCELLED else FAILED)
+
+
+def _split(words: list[str], *, null: bool) -> tuple[str, list[str]]:
+    """The command as text, and its inputs. Raises UsageError."""
+    at = next((i for i, word in enumerate(words) if word in (INPUTS, FILE)), len(words))
+    shell, rest = " ".join(words[:at]), words[at:]
+    if not shell.strip():
+        raise click.UsageError("There is no command: expected dtask map 'gzip {}' ::: *.log")
+    if INPUTS in rest[1:] or FILE in rest[1:]:
+        raise click.UsageError(f"There are two lists of inputs: expected one {INPUTS} or {FILE}.")
+    if rest[:1] == [INPUTS]:
+        return shell, asking.checked_items(rest[1:], INPUTS)
+    if rest and len(rest) != 2:  # noqa: PLR2004 (the mark and one file)
+        raise click.UsageError(f"After {FILE} stands one file that lists the inputs.")
+    if not rest and sys.stdin.isatty():
+        raise click.UsageError(
+            f"There are no inputs: expected {INPUTS} and the inputs, {FILE} and a file, or a list "
+            f"on standard input."
+        )
+    file = rest[1] if rest else "-"
+    return shell, asking.items_of(file, FILE if rest else "standard input", null=null)
+
+
+def _await(invocation: Invocation, client: "Client", job_id: int) -> "JobResult":
+    """Wait for the end; Ctrl-C stops the job and waits on."""
+    from dtask.cli import progress  # noqa: PLC0415 (commands start fast)
+
+    silent = invocation.mode != "text"
+    try:
+        return progress.wait(client, job_id, silent=silent)
+    except KeyboardInterrupt:
+        if not silent:
+            told = f"Stopping job {job_id}. Ctrl-C again leaves it to the scheduler."
+            click.echo(told, err=True)
+        client.cancel(job_id)
+        return progress.wait(client, job_id, silent=silent)
+
+
+def _print_output(client: "Client", job_id: int, count: int) -> None:
+    from dtask.cli.output import Outlet  # noqa: PLC0415 (commands start fast)
+
+    outlets = {"stdout": Outlet("stdout"), "stderr": Outlet("stderr")}
+    for index in range(count):
+        for stream, outlet in outlets.items():
+            try:
+                pieces = client.logs(
+                    f"{job_id}/{ONLY_TASK}[{index}]",
+                    stream="stdout" if stream == "stdout" else "stderr",
+                )
+                for piece in pieces:
+                    outlet.write(piece)
+            except DtaskError as error:
+                if error.code != "no_attempt":  # it was cancelled before it ran
+                    raise
+    for outlet in outlets.values():
+        outlet.close()
+
+
+def _tell_failed(client: "Client", ended: "JobResult", items: list[str]) -> None:
+    """Name what did not succeed, and how to run that again."""
+    from dtask.cli import ending, tables  # noqa: PLC0415 (commands start fast)
+
+    name = f"{ended.job_id}/{ONLY_TASK}"
+    counts = ended.tasks[ONLY_TASK].counts or {}
+    click.echo(f"{len(items):,} inputs: {tables.counts(counts)}.", err=True)
+    failed = client.elements(name, state="failed", limit=NAMED_MAX)
+    for place, one in enumerate(failed):
+        element = f"{name}[{one.index}]"
+        click.echo(f"  {element} {items[one.index]!r} {ending.told(one)}", err=True)
+        if place < SHOWN_MAX:
+            for line in _last_lines(client, element):
+                click.echo(click.style(f"      {line}", dim=True), err=True)
+    if (more := counts.get(State.FAILED, 0) - len(failed)) > 0:
+        click.echo(f"  and {more:,} more", err=True)
+    if ended.state is State.CANCELLED:
+        click.echo(f"To run what is left: dtask retry {ended.job_id} --wait", err=True)
+    else:
+        click.echo(
+            f"To run the failed ones again: dtask retry {ended.job_id} --failed --wait", err=True
+        )
+
+
+def _last_lines(client: "Client", element: str) -> list[str]:
+    """The end of what a failed element wrote to standard error, fit for a terminal."""
+    from dtask.cli.escapes import Strainer  # noqa: PLC0415 (commands start fast)
+
+    tail = b""
+    try:
+        for piece in client.logs(element, stream="stderr"):
+            tail = (tail + piece)[-4096:]
+    except DtaskError:
+        return []  # it never ran, or its log is gone: the line above tells why
+    return Strainer(colours=False).feed(tail).splitlines()[-SHOWN_LINES:]
