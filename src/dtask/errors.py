@@ -27,6 +27,10 @@ class DtaskError(Exception):
         self.code = code
         self.facts = facts
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickles: what is raised in one process may be told in another."""
+        return _remade, (type(self), str(self), self.code, self.facts)
+
     @property
     def status(self) -> int:
         """HTTP status that carries this error."""
@@ -126,6 +130,9 @@ CODES: dict[str, CodeInfo] = {
     "stale_fence": CodeInfo(Conflict, 409, "A newer fence of this task has been seen."),
     "key_taken": CodeInfo(Conflict, 409, "Another job was submitted with this key."),
     "job_ended": CodeInfo(Conflict, 409, "The job has ended, or is not where this can be done."),
+    "store_in_use": CodeInfo(Conflict, 409, "Another scheduler uses the data directory."),
+    "store_newer": CodeInfo(Conflict, 409, "A newer dtask wrote the store."),
+    "file_exists": CodeInfo(Conflict, 409, "The file is there already, and is not overwritten."),
     "too_large": CodeInfo(
         InvalidRequest, 413, "The body is over its limit; `limit_bytes` says what fits."
     ),
@@ -148,8 +155,17 @@ CODES: dict[str, CodeInfo] = {
     "store_failed": CodeInfo(
         Unavailable, 503, "The store can't be written or read: what was asked may have happened."
     ),
+    "store_corrupt": CodeInfo(
+        Unavailable, 503, "The store's file is damaged, or is not dtask's; nothing was changed."
+    ),
     "unreachable": CodeInfo(Unavailable, 503, "No answer came, or the connection broke."),
 }
+
+
+def _remade(
+    kind: type[DtaskError], sentence: str, code: str, facts: dict[str, Any]
+) -> DtaskError:
+    return kind(sentence, code=code, **facts)
 
 
 def from_body(status: int, body: object) -> DtaskError:

@@ -142,9 +142,9 @@ class AsyncClient:
         """As `Client.retry`."""
         return (await self._drive(self._jobs.retry(job, again=again, task=task))).tasks
 
-    async def why(self, job: int | HasId) -> Why:
+    async def why(self, name: TaskName) -> Why:
         """As `Client.why`."""
-        return await self._drive(self._jobs.why(job))
+        return await self._drive(self._jobs.why(name))
 
     async def elements(
         self, name: TaskName, *, state: States = None, limit: int | None = None
@@ -167,10 +167,14 @@ class AsyncClient:
         return self._iterate(self._jobs.logs(name, stream=stream, follow=follow))
 
     def events(
-        self, *, after: str | None = None, job: int | HasId | None = None
+        self,
+        *,
+        after: str | None = None,
+        job: int | HasId | None = None,
+        missed: Callable[[], None] | None = None,
     ) -> AsyncIterator[Event]:
         """As `Client.events`."""
-        return self._iterate(self._jobs.events(after=after, job=job))
+        return self._iterate(self._jobs.events(after=after, job=job, missed=missed))
 
     async def queues(self) -> list[QueueView]:
         """As `Client.queues`."""

@@ -190,9 +190,12 @@ class Client:
         """
         return self._drive(self._jobs.retry(job, again=again, task=task)).tasks
 
-    def why(self, job: int | HasId) -> Why:
-        """Why everything of a job stands where it does, in words and for programs."""
-        return self._drive(self._jobs.why(job))
+    def why(self, name: TaskName) -> Why:
+        """Why everything of a job stands where it does, in words and for programs.
+
+        Or one task (`42/train`) or element (`42/tile[7]`) of it.
+        """
+        return self._drive(self._jobs.why(name))
 
     def elements(
         self, name: TaskName, *, state: States = None, limit: int | None = None
@@ -225,13 +228,18 @@ class Client:
         return self._iterate(self._jobs.logs(name, stream=stream, follow=follow))
 
     def events(
-        self, *, after: str | None = None, job: int | HasId | None = None
+        self,
+        *,
+        after: str | None = None,
+        job: int | HasId | None = None,
+        missed: Callable[[], None] | None = None,
     ) -> Iterator[Event]:
         """What moves, of all jobs or of one, from now on and without end; goes on over breaks.
 
-        With `after`, the `id` of an event, those that came after it, as far as they are kept.
+        With `after`, the `id` of an event, those that came after it. `missed` is called where there
+        may have been others: at a beginning without `after`, and where they are kept no longer.
         """
-        return self._iterate(self._jobs.events(after=after, job=job))
+        return self._iterate(self._jobs.events(after=after, job=job, missed=missed))
 
     def queues(self) -> list[QueueView]:
         """All queues, by name, and what stands in them."""

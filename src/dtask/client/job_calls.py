@@ -114,9 +114,10 @@ def retry(job_id: int, *, again: Again, task: str | None) -> Request:
     return Request(method="POST", target=f"{_JOBS_PATH}/{job_id}/retry", body=encoded(body))
 
 
-def why(job_id: int) -> Request:
-    """What everything of a job waits for."""
-    return _get(f"{_JOBS_PATH}/{job_id}/why", {})
+def why(name: Name) -> Request:
+    """What everything of a job, or one task or element of it, waits for."""
+    path = f"{_JOBS_PATH}/{name.job_id}/why"
+    return _get(path, {"task": name.task, "index": name.index})
 
 
 def events(*, job_id: int | None, after: str | None) -> Request:

@@ -162,9 +162,9 @@ class JobFlows:
                 job_id=job_id,
             ) from None
 
-    def why(self, job: int | HasId) -> Flow[Why]:
-        """What everything of a job waits for."""
-        return (yield from self._ask(job_calls.why(specs.job_id(job)), job_calls.read_why))
+    def why(self, name: TaskName) -> Flow[Why]:
+        """What everything of a job, or one task or element of it, waits for."""
+        return (yield from self._ask(job_calls.why(_named(name)), job_calls.read_why))
 
     # Tasks, elements, results
 
@@ -197,10 +197,7 @@ class JobFlows:
 
     def _task(self, name: TaskName) -> Flow[Name]:
         """The task of that name; of a job without one, its only task."""
-        if isinstance(name, str):
-            named = names.parse(name)
-        else:
-            named = name if isinstance(name, Name) else Name(specs.job_id(name))
+        named = _named(name)
         if named.task is not None:
             return named
         tasks = (yield from self.job(named.job_id)).tasks
@@ -222,16 +219,25 @@ class JobFlows:
         named.
         """
         named = yield from self._task(name)
-        if not follow:
-            yield from self._log(named, stream)
-            return
-        if named.number is not None:
-            yield from self._follow(named, stream)
+        if named.number is not None or not follow:
+            yield from self._follow(named, stream) if follow else self._pages(named, stream)
             return
         shown = 0
         while (number := (yield from self._next_attempt(named, shown))) is not None:
             yield from self._follow(_replaced(named, number=number), stream)
             shown = number
+
+    def _pages(self, name: Name, stream: str) -> Flow[None]:
+        """What one attempt has written so far."""
+        if name.number is None:  # else the next page might be of another one
+            newest = yield from self._attempt(name)
+            name = name if newest is None else _replaced(name, number=newest.number)
+        offset = 0
+        while True:
+            end = yield from self._log(name, stream, offset=offset)
+            if end == offset:
+                return
+            offset = end
 
     def _follow(self, name: Name, stream: str) -> Flow[None]:
         """One attempt, until it has ended and all of it is read."""
@@ -301,27 +307,39 @@ class JobFlows:
             raise NotFound(f"Task {name.job_id}/{name.task} has no such element.", code="no_task")
         return page.elements[0].state
 
-    def events(self, *, after: str | None, job: int | HasId | None) -> Flow[None]:
-        """Items of Event, from now on or after the one of that id, without end."""
+    def events(
+        self,
+        *,
+        after: str | None,
+        job: int | HasId | None,
+        missed: Callable[[], None] | None = None,
+    ) -> Flow[None]:
+        """Items of Event, from now on or after the one of that id, without end.
+
+        `missed` is called where there may have been events that are not among them.
+        """
         job_id = None if job is None else specs.job_id(job)
-        parser = [Parser()]
-        position = [after]
+        parser = Parser()
+        position = after
 
         def take(piece: bytes) -> list[Event]:
-            found = []
-            for message in parser[0].feed(piece):
-                position[0] = message.id or position[0]
-                event = job_calls.read_event(message)
-                if event is not None:
-                    found.append(event)
-            return found
+            nonlocal position
+            messages = parser.feed(piece)
+            is_gap = position is None or any(message.kind == "gap" for message in messages)
+            position = parser.last_id or position
+            if is_gap and missed is not None:
+                missed()
+            events = map(job_calls.read_event, messages)
+            return [event for event in events if event is not None]
 
         def request() -> Request:
-            parser[0] = Parser()
-            return job_calls.events(job_id=job_id, after=position[0])
+            nonlocal parser
+            parser = Parser()
+            return job_calls.events(job_id=job_id, after=position)
 
         while True:
             yield from self._stream(request, take)
+            yield self._pause(1)
 
     def backup(self) -> Flow[None]:
         """Items of bytes: a copy of the store. Raises Unavailable if it breaks off."""
@@ -396,6 +414,12 @@ def _hashed(body: dict[str, Any]) -> Flow[dict[str, Source]]:
                 case _:
                     task["stdin"] = digest
     return sources
+
+
+def _named(name: TaskName) -> Name:
+    if isinstance(name, str):
+        return names.parse(name)
+    return name if isinstance(name, Name) else Name(specs.job_id(name))
 
 
 def _loaded(path: str, field: str) -> Flow[bytes]:

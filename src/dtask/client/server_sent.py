@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+from dtask.client.acts import Foreign
+
 #: Longest line or message that is taken in; more is no event of dtask's.
 BYTES_MAX: Final = 1024 * 1024
 
@@ -20,14 +22,15 @@ class Parser:
     """Cuts a stream into its messages, whatever pieces it arrives in."""
 
     def __init__(self) -> None:
+        #: Where to go on after all that was fed; empty if the stream has not said any.
+        self.last_id = ""
         self._rest = b""
-        self._id = ""
         self._kind = ""
         self._data: list[str] = []
         self._size = 0
 
     def feed(self, piece: bytes) -> list[Message]:
-        """The messages that are complete with this piece. Raises ValueError if one is too long."""
+        """The messages that are complete with this piece. Raises Foreign if one is too long."""
         text = self._rest + piece
         # A CR at the very end may be the first half of a CR LF.
         held = b"\r" if text.endswith(b"\r") else b""
@@ -39,10 +42,10 @@ class Parser:
             if line:
                 self._take(line.decode("utf-8", "replace"))
             elif self._data or self._kind:
-                found.append(Message(self._id, self._kind, "\n".join(self._data)))
+                found.append(Message(self.last_id, self._kind, "\n".join(self._data)))
                 self._kind, self._data, self._size = "", [], 0
         if len(self._rest) + self._size > BYTES_MAX:
-            raise ValueError(f"an event is longer than {BYTES_MAX} bytes")
+            raise Foreign(f"An event is longer than {BYTES_MAX} bytes.", code="malformed")
         return found
 
     def _take(self, line: str) -> None:
@@ -54,4 +57,4 @@ class Parser:
         elif name == "event":
             self._kind = value
         elif name == "id" and "\0" not in value:
-            self._id = value
+            self.last_id = value
