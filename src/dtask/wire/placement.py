@@ -184,6 +184,15 @@ class ErrorAnswer(Struct, frozen=True, omit_defaults=True):
     holder: dict[str, Any] | None = None
     #: Of `too_large`.
     limit_bytes: int | None = None
+    #: Of `key_taken`, and of what is not there: the job.
+    job_id: int | None = None
+    #: Of `bad_graph`: tasks that need each other, the first one again at the end.
+    cycle: list[str] | None = None
+    #: Of `missing_blobs`.
+    blobs: list[str] | None = None
+    #: Of `queue_full`.
+    queue: str | None = None
+    max_queued: int | None = None
 
 
 class ReleaseAnswer(Struct, frozen=True):
