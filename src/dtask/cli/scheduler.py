@@ -1,6 +1,7 @@
 """`dtask-scheduler`: be the scheduler process."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -8,6 +9,7 @@ from dtask import __version__
 from dtask.addresses import PORT_MAX
 from dtask.cli import entry
 from dtask.errors import DtaskError
+from dtask.state_home import state_home
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,6 +47,38 @@ from dtask.errors import DtaskError
     envvar="DTASK_LOG_FORMAT",
     show_envvar=True,
     help="Lines for people or for programs, on stderr.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="DTASK_DATA",
+    show_envvar=True,
+    help="Directory for jobs, logs and blobs, for this scheduler alone.  [default: dtask/scheduler "
+    "in the state directory]",
+)
+@click.option(
+    "--keep-days",
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    help="How long jobs that ended are kept, with their logs.",
+)
+@click.option(
+    "--keep-jobs",
+    type=int,
+    default=100_000,
+    show_default=True,
+    metavar="COUNT",
+    help="How many jobs that ended are kept at most.",
+)
+@click.option(
+    "--log-max-mb",
+    type=int,
+    default=64,
+    show_default=True,
+    metavar="MIB",
+    help="How much output of one attempt is kept, half for each stream.",
 )
 @click.option(
     "--suspect-after",
@@ -86,12 +120,16 @@ def command(  # noqa: PLR0917 (click passes them by name)
     insecure: bool,
     require_token: bool,
     log_format: str,
+    data: Path | None,
+    keep_days: float,
+    keep_jobs: int,
+    log_max_mb: int,
     suspect_after: float,
     offline_after: float,
     forget_after: float,
     warm_up: float,
 ) -> None:
-    """Answer which worker should run a task.
+    """Answer which worker should run a task, and keep jobs until workers have run them.
 
     Prints `listening on URL` when it does. SIGTERM and Ctrl-C end it, after the requests under way.
     """
@@ -107,6 +145,10 @@ def command(  # noqa: PLR0917 (click passes them by name)
             insecure=insecure,
             require_token=require_token,
             log_format="json" if log_format == "json" else "text",
+            data=data or state_home() / "scheduler",
+            keep_days=keep_days,
+            keep_jobs=keep_jobs,
+            log_max_mb=log_max_mb,
             suspect_after_s=suspect_after,
             offline_after_s=offline_after,
             forget_after_s=forget_after,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import random
 import resource
 import signal
 import socket
@@ -21,9 +22,16 @@ from dtask.listening import BACKLOG, bind
 from dtask.scheduler import log
 from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.app import App
+from dtask.scheduler.api.parts import JobParts
+from dtask.scheduler.channels import Channels
+from dtask.scheduler.data import Data
+from dtask.scheduler.feed import Feed
+from dtask.scheduler.leftovers import remove_leftovers
 from dtask.scheduler.loop import Loop
 from dtask.scheduler.protocol import Sweep, connection_class
 from dtask.scheduler.settings import Settings
+from dtask.scheduler.websocket import socket_class
+from dtask.wire.frames import MESSAGE_BYTES_MAX
 
 #: Connections at a time, if the process may open so many files: a worker or two a slot of the
 #: largest fleet, and its clients.
@@ -32,28 +40,53 @@ CONNECTIONS_MAX: Final = 200_000
 #: Files of the process that are not connections: sockets, logs, libraries.
 OTHER_FILES: Final = 64
 
+#: Seconds between two pings of a channel, and until a channel that answers none is closed. A
+#: worker that is cut off is offline by then.
+PING_S: Final = 10.0
+
 #: Seconds between two looks whether to stop, and between two dates in the answers.
 _TICK_S: Final = 1.0
 
 
 class SchedulerServer:
-    """A scheduler bound to its address. Raises what `bind` and `find_token` raise."""
+    """A scheduler bound to its address, with its data open.
+
+    Raises what `bind`, `find_token` and `Data` raise.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.token = find_token(settings.token_file)
         clock = SystemClock()
-        self.cluster = Cluster(clock.now(), settings.core())
-        self._loop = Loop(self.cluster, clock)
+        self.cluster = Cluster(clock.now(), settings.core(), random.random)
         self._sweep = Sweep(settings.patience, _connections_max())
         self._socket = bind(settings.host, settings.port, host_flag="--host", port_flag="--port")
+        try:
+            self._data = Data(settings.data, log_bytes_max=settings.log_max_mb * 1024**2)
+        except BaseException:
+            self._socket.close()
+            raise
         self.url = url_of(self._socket)
-        app = App(self._loop, Access(settings, self.token))
+        self._feed = Feed(clock.now())
+        access = Access(settings, self.token)
+        channels = Channels(access, logs=self._data.logs, clock=clock)
+        self._loop = Loop(
+            self.cluster,
+            clock,
+            self._data.store,
+            perform=[channels.perform, self._data.logs.perform, self._feed.perform],
+        )
+        channels.serve(self._loop)
+        parts = JobParts(self._feed, self._data.logs, self._data.blobs, self._data.directory)
         self._server = _Server(
             uvicorn.Config(
-                app,
+                App(self._loop, access, parts),
                 http=connection_class(self._sweep),
-                ws="none",
+                ws=socket_class(channels, self._sweep),
+                ws_max_size=MESSAGE_BYTES_MAX,
+                ws_ping_interval=PING_S,
+                ws_ping_timeout=PING_S,
+                ws_per_message_deflate=False,
                 lifespan="off",
                 interface="asgi3",
                 log_config=None,
@@ -66,24 +99,33 @@ class SchedulerServer:
                 timeout_graceful_shutdown=settings.patience.stop_s + 1,
             ),
             self._sweep,
+            self._feed,
         )
 
     async def serve(self, *, started: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`, SIGTERM or SIGINT; then finish what is under way.
 
-        `started` is called when signals are heeded and connections are taken.
+        `started` is called when signals are heeded and connections are taken. Raises Unavailable
+        if the store can't be read.
         """
         self._server.on_started = started
-        helpers = [
-            asyncio.create_task(self._loop.run()),
-            asyncio.create_task(self._sweep.run(self._server.server_state)),
-        ]
+        helpers: list[asyncio.Task[None]] = []
         try:
+            await self._loop.load()
+            helpers += (
+                asyncio.create_task(self._loop.run()),
+                asyncio.create_task(self._sweep.run(self._server.server_state)),
+                asyncio.create_task(
+                    remove_leftovers(self._loop, self._data.logs, self._data.blobs)
+                ),
+            )
             await self._server.serve(sockets=[self._socket])
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            self._loop.stop()
+            self._data.close()
             self._socket.close()
 
     def stop(self) -> None:
@@ -114,9 +156,10 @@ def url_of(listener: socket.socket) -> str:
 class _Server(uvicorn.Server):
     """uvicorn's server, stopped at once instead of at its next look, and with exit code 0."""
 
-    def __init__(self, config: uvicorn.Config, sweep: Sweep) -> None:
+    def __init__(self, config: uvicorn.Config, sweep: Sweep, feed: Feed) -> None:
         super().__init__(config)
         self._sweep = sweep
+        self._feed = feed
         self._stop_asked = asyncio.Event()
         self.on_started: Callable[[], None] = lambda: None
 
@@ -129,6 +172,7 @@ class _Server(uvicorn.Server):
         """Ask it to end."""
         self.should_exit = True
         self._sweep.stop()
+        self._feed.stop()
         self._stop_asked.set()
 
     async def main_loop(self) -> None:

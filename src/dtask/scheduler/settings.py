@@ -1,6 +1,7 @@
 """What an operator can set of a scheduler, checked once; everything else receives plain values."""
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Final
 
 from dtask.addresses import PORT_MAX, is_loopback
@@ -11,6 +12,15 @@ from dtask.log_lines import LogFormat
 
 #: A worker heartbeats every 3 s or so; thresholds of a week and more are mistakes, not wishes.
 DURATION_S_MAX: Final = 7 * 86_400.0
+
+#: Ended jobs are in memory, with a few words each.
+KEEP_DAYS_MAX: Final = 3_650.0
+KEEP_JOBS_MAX: Final = 1_000_000
+
+#: A log of an attempt larger than this is no log any more.
+LOG_MB_MAX: Final = 65_536
+
+_DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,13 @@ class Settings:
     forget_after_s: float = 3600.0
     #: Seconds after the start in which refusals say that not all workers are known yet.
     warm_up_s: float = 5.0
+    #: Where jobs, their logs and blobs are kept; None: in memory, and gone with the scheduler.
+    data: Path | None = None
+    #: How long jobs that ended are kept, and how many of them at most.
+    keep_days: float = 30.0
+    keep_jobs: int = 100_000
+    #: What is kept of one attempt's output, half for each stream.
+    log_max_mb: int = 64
     patience: Patience = field(default_factory=Patience)
 
     def __post_init__(self) -> None:
@@ -65,6 +82,15 @@ class Settings:
         for name in ("suspect_after_s", "offline_after_s", "forget_after_s"):
             self._check_duration(name, above=0)
         self._check_duration("warm_up_s", above=-1)
+        if not 0 < self.keep_days <= KEEP_DAYS_MAX:
+            raise _wrong(
+                "--keep-days",
+                f"expected days, at most {KEEP_DAYS_MAX:g}, got {self.keep_days:g}.",
+            )
+        if not 0 <= self.keep_jobs <= KEEP_JOBS_MAX:
+            raise _wrong("--keep-jobs", f"expected 0 to {KEEP_JOBS_MAX}, got {self.keep_jobs}.")
+        if not 1 <= self.log_max_mb <= LOG_MB_MAX:
+            raise _wrong("--log-max-mb", f"expected 1 to {LOG_MB_MAX}, got {self.log_max_mb}.")
         for each in fields(self.patience):
             assert getattr(self.patience, each.name) > 0, each.name
         if self.offline_after_s < self.suspect_after_s:
@@ -82,7 +108,9 @@ class Settings:
     def core(self) -> cluster.Settings:
         """The core's share."""
         health = Health(self.suspect_after_s, self.offline_after_s, self.forget_after_s)
-        return cluster.Settings(health, self.warm_up_s)
+        return cluster.Settings(
+            health, self.warm_up_s, keep_s=self.keep_days * _DAY_S, keep_jobs=self.keep_jobs
+        )
 
     def _check_duration(self, name: str, *, above: float) -> None:
         value = getattr(self, name)
