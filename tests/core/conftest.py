@@ -11,3 +11,11 @@ def env() -> Iterator[Env]:
     env = Env()
     yield env
     env.quiet()
+
+
+@pytest.fixture
+def jobs() -> Iterator[Env]:
+    """The same with a job half, and no worker yet."""
+    env = Env(with_jobs=True)
+    yield env
+    env.quiet()

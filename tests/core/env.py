@@ -1,14 +1,45 @@
-"""A cluster with a time that is told, for tests of the placement core.
+"""A cluster with a time that is told, for tests of the core.
 
 Builders have defaults, every step is followed by `cluster.check()`, and every effect must be
-taken: what a test does not expect must not happen.
+taken: what a test does not expect must not happen. (But for the moves of tasks: those are kept
+as a `story`, for the tests that look.)
+
+With `with_jobs` there is a job half too, and a `book` of what a store would remember of it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from dtask.core.cluster import Cluster, Settings
+from core.book import Book
+from dtask.core.cluster import Cluster, Settings, Step
+from dtask.core.jobs.events import (
+    Attach,
+    Attached,
+    Cancel,
+    Detached,
+    Ended,
+    Explain,
+    Heeded,
+    HeldAttempt,
+    NeedsRecord,
+    QueueView,
+    Reason,
+    Reports,
+    Retried,
+    RetryJob,
+    SetQueue,
+    StartAttempt,
+    Started,
+    Stopping,
+    Submit,
+    Submitted,
+    TaskChanged,
+)
+from dtask.core.jobs.model import JobSpec
+from dtask.core.jobs.states import Cause, State
 from dtask.core.placement import tags
 from dtask.core.placement.events import (
     Ask,
@@ -32,15 +63,33 @@ START = 1_700_000_000.0
 
 WARM = Settings(warm_up_s=0.0)
 
+#: Tasks by name, each as its fields; the command may be left out.
+Tasks = dict[str, dict[str, Any]]
+
+_OF_JOBS = {"name", "queue", "priority", "after", "not_before"}
+
 
 class Env:
     """One cluster and the workers that heartbeat to it, each as it last said."""
 
-    def __init__(self, settings: Settings = WARM, now: float = START) -> None:
+    def __init__(
+        self, settings: Settings = WARM, now: float = START, *, with_jobs: bool = False
+    ) -> None:
         self.now = now
-        self.cluster = Cluster(now, settings)
+        #: What the next pauses are drawn from: 1 is the longest that may be.
+        self.draw = 1.0
+        self._settings = settings
         self._beats: dict[str, Heartbeat] = {}
-        self._effects: list[WorkerChanged] = []
+        self._effects: list[Any] = []
+        #: What a store would remember, and the changes of the last step.
+        self.book = Book()
+        self.changes: tuple[Any, ...] = ()
+        self.story: list[TaskChanged] = []
+        #: By worker the fences that it was given and did not report as ended: started or not.
+        self.held: dict[str, dict[int, bool]] = {}
+        self.cluster = self._new_cluster()
+        if with_jobs:
+            self._note(self.cluster.restore(self.book.snapshot(), now))
 
     def handle(self, event: Any) -> Any:
         """Let `event` happen now; return its answer."""
@@ -48,8 +97,22 @@ class Env:
             step = self.cluster.handle(event, self.now)
         finally:
             self.cluster.check()
-        self._effects += step.effects
+        self._note(step)
         return step.answer
+
+    def _new_cluster(self) -> Cluster:
+        return Cluster(self.now, self._settings, lambda: self.draw)
+
+    def _note(self, step: Step) -> None:
+        self.changes = step.changes
+        self.book.write(step.changes)
+        for effect in step.effects:
+            if isinstance(effect, TaskChanged):
+                self.story.append(effect)
+                continue
+            self._effects.append(effect)
+            if isinstance(effect, StartAttempt):
+                self.held.setdefault(effect.worker_id, {})[effect.fence] = False
 
     def worker(
         self, worker_id: str = "w1", tags: str = "", slots: int = 4, **fields: Any
@@ -121,13 +184,19 @@ class Env:
     def advance(self, seconds: float) -> None:
         """Let time pass as the shell does: with a tick at every deadline, so without a stall."""
         end = self.now + seconds
-        self.handle(Tick())  # after a stall, the deadline is one that has passed
+        self.tick()  # after a stall, the deadline is one that has passed
         while (deadline := self.cluster.next_deadline()) < end:
             assert deadline > self.now, "a deadline that has passed would spin the loop"
             self.now = deadline
-            self.handle(Tick())
+            self.tick()
         self.now = end
+        self.tick()
+
+    def tick(self) -> None:
+        """Tell the time, and again as long as the core is in a hurry."""
         self.handle(Tick())
+        while self.cluster.hurries:
+            self.handle(Tick())
 
     def keep(self, seconds: float, *worker_ids: str) -> None:
         """Let time pass while these workers go on heartbeating every 3 s as before."""
@@ -141,14 +210,20 @@ class Env:
         """Let time pass while the scheduler does not run; the next event finds out."""
         self.now += seconds
 
-    def take(self, worker_id: str, *changes: Change) -> None:
-        """The next effects are these changes of this worker."""
+    def take(self, what: Any, *changes: Change) -> Any:
+        """The next effects are these changes of this worker; or the next one is of this type."""
         for change in changes:
-            assert self._effects, f"no effect is left, expected {worker_id} {change}"
+            assert self._effects, f"no effect is left, expected {what} {change}"
             effect = self._effects.pop(0)
-            assert (effect.worker_id, effect.change) == (worker_id, change), effect
+            assert (effect.worker_id, effect.change) == (what, change), effect
+        if isinstance(what, type):
+            assert self._effects, f"no effect is left, expected {what.__name__}"
+            effect = self._effects.pop(0)
+            assert isinstance(effect, what), effect
+            return effect
+        return None
 
-    def take_all(self) -> list[WorkerChanged]:
+    def take_all(self) -> list[Any]:
         """All effects that were not taken yet."""
         taken, self._effects = self._effects, []
         return taken
@@ -156,6 +231,154 @@ class Env:
     def quiet(self) -> None:
         """Every effect was taken."""
         assert self._effects == []
+
+    # Jobs
+
+    def submit(self, tasks: Tasks | None = None, *, key: str | None = None, **fields: Any) -> int:
+        """A job of these tasks, or of the one task `main` with these fields; its id."""
+        answer = self.send(tasks, key=key, **fields)
+        assert not answer.known
+        return answer.job_id
+
+    def send(
+        self, tasks: Tasks | None = None, *, key: str | None = None, **fields: Any
+    ) -> Submitted:
+        """The same, with the whole answer."""
+        submitted: Submitted = self.handle(a_job(tasks, key=key, **fields))
+        return submitted
+
+    def attach(
+        self,
+        worker_id: str = "w1",
+        tags: str = "",
+        slots: int = 4,
+        held: Iterable[tuple[int, bool]] | None = None,
+    ) -> Attached:
+        """A worker's channel is open; it joins before, if it has not.
+
+        It holds what it was given and did not report as ended, if nothing else is said.
+        """
+        if worker_id not in self._beats:
+            self.worker(worker_id, tags, slots, incarnation=f"{worker_id}-1", trusted=True)
+        fences = self.held.setdefault(worker_id, {})
+        if held is not None:
+            fences.clear()
+            fences.update(held)
+        told = tuple(HeldAttempt(fence, started) for fence, started in fences.items())
+        attached: Attached = self.handle(Attach(worker_id, self.life(worker_id), told))
+        for fence in attached.refused:
+            del fences[fence]
+        return attached
+
+    def detach(self, worker_id: str = "w1") -> None:
+        """The worker's channel is gone."""
+        self.handle(Detached(worker_id, self.life(worker_id)))
+
+    def life(self, worker_id: str) -> str:
+        """The incarnation that the worker last told of."""
+        life = self._beats[worker_id].incarnation
+        assert life is not None
+        return life
+
+    def given(self, name: str | None = None) -> StartAttempt:
+        """The next effect gives a worker an attempt: of the task `name`, such as `1/main[3]`."""
+        start: StartAttempt = self.take(StartAttempt)
+        if name is not None:
+            index = "" if start.index is None else f"[{start.index}]"
+            assert f"{start.job_id}/{start.task}{index}" == name
+        return start
+
+    def started(self, start: StartAttempt) -> Heeded:
+        """The worker reports that an attempt runs."""
+        self.held[start.worker_id][start.fence] = True
+        return self.report(start.worker_id, Started(start.fence, self.now))
+
+    def ended(
+        self, start: StartAttempt, exit_code: int | None = 0, cause: Cause | None = None, **more: Any
+    ) -> Heeded:
+        """The worker reports that an attempt has ended."""
+        self.held[start.worker_id].pop(start.fence, None)
+        more.setdefault("ended_at", self.now)
+        return self.report(start.worker_id, Ended(start.fence, exit_code, cause, **more))
+
+    def stopped(self, start: StartAttempt) -> Heeded:
+        """The worker reports that it has stopped an attempt, as it was told."""
+        return self.ended(start, -15, Cause.STOPPED)
+
+    def report(self, worker_id: str, *reports: Started | Ended) -> Heeded:
+        """A worker says something of its attempts."""
+        heeded: Heeded = self.handle(Reports(worker_id, self.life(worker_id), reports))
+        return heeded
+
+    def run(self, name: str | None = None, exit_code: int = 0) -> StartAttempt:
+        """The next attempt given out starts and ends at once."""
+        start = self.given(name)
+        self.started(start)
+        self.ended(start, exit_code)
+        return start
+
+    def cancel(self, job_id: int, task: str | None = None) -> Stopping:
+        """Stop a job, or one task of it."""
+        stopping: Stopping = self.handle(Cancel(job_id, task))
+        return stopping
+
+    def retry(self, job_id: int, task: str | None = None, **fields: Any) -> int:
+        """Start over what did not succeed; how many tasks and elements that is."""
+        answer = self.handle(RetryJob(job_id, task=task, **fields))
+        if isinstance(answer, NeedsRecord):
+            record = self.book.record(job_id)
+            answer = self.handle(RetryJob(job_id, task=task, record=record, **fields))
+        assert isinstance(answer, Retried)
+        return answer.tasks
+
+    def set_queue(self, name: str = "default", **fields: Any) -> QueueView:
+        """Make or change a queue."""
+        shown: QueueView = self.handle(SetQueue(name, **fields))
+        return shown
+
+    def why(
+        self, job_id: int, task: str | None = None, index: int | None = None
+    ) -> tuple[Reason, ...]:
+        """Why it waits."""
+        reasons: tuple[Reason, ...] = self.handle(Explain(job_id, task, index)).reasons
+        return reasons
+
+    def state(self, job_id: int, task: str | None = None, index: int | None = None) -> State:
+        """Where a job, a task or an element stands, by the book."""
+        if task is None:
+            return self.book.jobs[job_id,].state
+        return self.book.state(job_id, task, index)
+
+    def states(self, job_id: int) -> dict[str, State]:
+        """Where the tasks of a job stand, by the book."""
+        rows = self.book.tasks.items()
+        return {name: row.state for (of, name, idx), row in rows if of == job_id and idx < 0}
+
+    def restart(self, *, suspended: bool = False) -> None:
+        """A scheduler begins anew with what the store remembers, or its job half alone does."""
+        if suspended:
+            self._note(self.cluster.suspend(self.now))
+        else:
+            self.cluster = self._new_cluster()
+        self._note(self.cluster.restore(self.book.snapshot(), self.now))
+        self.cluster.check()
+
+
+def a_job(
+    tasks: Tasks | None = None, *, key: str | None = None, digest: str | None = None, **fields: Any
+) -> Submit:
+    """A submit: fields of a job are taken as such, all others as those of its one task."""
+    if tasks is None:
+        alone = {name: fields.pop(name) for name in list(fields) if name not in _OF_JOBS}
+        tasks = {"main": alone}
+    body = {"tasks": {name: _a_task(**task) for name, task in tasks.items()}, **fields}
+    spec = msgspec.convert(body, JobSpec)
+    raw = msgspec.json.encode(spec).decode()
+    return Submit(spec, raw, raw if digest is None else digest, key)
+
+
+def _a_task(*, tags: str = "", **fields: Any) -> dict[str, Any]:
+    return {"command": ["true"], "tags": list(_split(tags)), **fields}
 
 
 def an_ask(task_id: str = "t", required: str = "", *, preferred: str = "", **fields: Any) -> Ask:
