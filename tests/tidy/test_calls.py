@@ -18,7 +18,11 @@ ALLOWED = {
     },
     "time.time": {
         "dtask.clock",
-        "dtask.cli.demo",  # the CLI tells people how long ago something was
+        "dtask.cli.asking",  # a time of a command line, such as --at 18:00
+        "dtask.cli.seconds",
+        "dtask.cli.attempts",  # the CLI tells people how long ago something was
+        "dtask.cli.demo",
+        "dtask.cli.jobs",
         "dtask.cli.place",
         "dtask.cli.screen",
     },
