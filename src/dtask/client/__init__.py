@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtask.client.awaiting import AsyncClient
     from dtask.client.blocking import Client
+    from dtask.client.executor import Executor
     from dtask.client.job_results import Event, JobResult, TaskFailed
     from dtask.client.jobs import AsyncJob, Job
     from dtask.client.results import Outcome, Placement, Worker
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncJob",
     "Client",
     "Event",
+    "Executor",
     "Job",
     "JobResult",
     "Outcome",
@@ -34,6 +36,7 @@ _HOMES = {
     "AsyncJob": "dtask.client.jobs",
     "Client": "dtask.client.blocking",
     "Event": "dtask.client.job_results",
+    "Executor": "dtask.client.executor",
     "Job": "dtask.client.jobs",
     "JobResult": "dtask.client.job_results",
     "Outcome": "dtask.client.results",

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -162,7 +162,7 @@ class AsyncClient:
 
     def logs(
         self, name: TaskName, *, stream: Stream = "stdout", follow: bool = False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """As `Client.logs`."""
         return self._iterate(self._jobs.logs(name, stream=stream, follow=follow))
 
@@ -172,9 +172,10 @@ class AsyncClient:
         after: str | None = None,
         job: int | HasId | None = None,
         missed: Callable[[], None] | None = None,
-    ) -> AsyncIterator[Event]:
+        alive: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[Event, None]:
         """As `Client.events`."""
-        return self._iterate(self._jobs.events(after=after, job=job, missed=missed))
+        return self._iterate(self._jobs.events(after=after, job=job, missed=missed, alive=alive))
 
     async def queues(self) -> list[QueueView]:
         """As `Client.queues`."""
@@ -238,7 +239,7 @@ class AsyncClient:
             value: T = end.value
             return value
 
-    async def _iterate(self, flow: Flow[None]) -> AsyncIterator[Any]:
+    async def _iterate(self, flow: Flow[None]) -> AsyncGenerator[Any, None]:
         """The items of a flow, as they come."""
         answer = _Answer()
         try:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -219,7 +219,7 @@ class Client:
 
     def logs(
         self, name: TaskName, *, stream: Stream = "stdout", follow: bool = False
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """What a task wrote so far, piece by piece; of its last attempt, or that of `42/a#2`.
 
         With `follow` also what it will write: waits for the start, goes on over breaks and, unless
@@ -233,13 +233,15 @@ class Client:
         after: str | None = None,
         job: int | HasId | None = None,
         missed: Callable[[], None] | None = None,
-    ) -> Iterator[Event]:
+        alive: Callable[[], None] | None = None,
+    ) -> Generator[Event, None, None]:
         """What moves, of all jobs or of one, from now on and without end; goes on over breaks.
 
         With `after`, the `id` of an event, those that came after it. `missed` is called where there
         may have been others: at a beginning without `after`, and where they are kept no longer.
+        `alive` is called with each sign of life, at least every 15 s, and may raise to end it.
         """
-        return self._iterate(self._jobs.events(after=after, job=job, missed=missed))
+        return self._iterate(self._jobs.events(after=after, job=job, missed=missed, alive=alive))
 
     def queues(self) -> list[QueueView]:
         """All queues, by name, and what stands in them."""
@@ -306,7 +308,7 @@ class Client:
             value: T = end.value
             return value
 
-    def _iterate(self, flow: Flow[None]) -> Iterator[Any]:
+    def _iterate(self, flow: Flow[None]) -> Generator[Any, None, None]:
         """The items of a flow, as they come."""
         answer = _Answer()
         try:

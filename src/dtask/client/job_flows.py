@@ -313,10 +313,12 @@ class JobFlows:
         after: str | None,
         job: int | HasId | None,
         missed: Callable[[], None] | None = None,
+        alive: Callable[[], None] | None = None,
     ) -> Flow[None]:
         """Items of Event, from now on or after the one of that id, without end.
 
-        `missed` is called where there may have been events that are not among them.
+        `missed` is called where there may have been events that are not among them, and `alive`
+        with each sign of life.
         """
         job_id = None if job is None else specs.job_id(job)
         parser = Parser()
@@ -325,6 +327,8 @@ class JobFlows:
         def take(piece: bytes) -> list[Event]:
             nonlocal position
             messages = parser.feed(piece)
+            if alive is not None:
+                alive()
             is_gap = position is None or any(message.kind == "gap" for message in messages)
             position = parser.last_id or position
             if is_gap and missed is not None:
@@ -354,16 +358,18 @@ class JobFlows:
         failures = 0
         while True:
             yield from self._open(request())
-            try:
-                while piece := (yield Read()):
-                    failures = 0
-                    for item in take(piece):
-                        yield Item(item)
-            except Unavailable:
-                failures += 1
-                yield self._pause(failures)
-            else:
-                return
+            while True:
+                try:
+                    piece = yield Read()
+                except Unavailable:
+                    failures += 1
+                    yield self._pause(failures)
+                    break
+                if not piece:
+                    return
+                failures = 0
+                for item in take(piece):
+                    yield Item(item)
 
     def _pause(self, failures: int) -> Pause:
         bound_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(failures, 16))
@@ -400,14 +406,18 @@ class JobFlows:
 def _hashed(body: dict[str, Any]) -> Flow[dict[str, Source]]:
     """Put hashes in the place of all local files of a body; the files by their hash."""
     sources: dict[str, Source] = {}
-    known: dict[str, str] = {}
+    known: dict[str | int, str] = {}  # many tasks may name the same file, or hold the same bytes
     for place, task in specs.tasks(body):
         for where, source in specs.sources(task, place).items():
-            digest = known.get(source) if isinstance(source, str) else _digest_of(source)
+            same = source if isinstance(source, str) else id(source)
+            digest = known.get(same)
             if digest is None:
-                content = yield from _loaded(str(source), f"{place}{'.'.join(where)}")
-                digest = known[str(source)] = _digest_of(content)
-            sources[digest] = source
+                field = f"{place}{'.'.join(where)}"
+                content = (
+                    source if isinstance(source, bytes) else (yield from _loaded(source, field))
+                )
+                digest = known[same] = _digest_of(content)
+                sources[digest] = source
             match where:
                 case ("files", name):
                     task["files"][name] = digest

@@ -1,6 +1,6 @@
 """Handles of jobs: a number, and the calls of a client that are about it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
 from dtask.client.calls import Stream
@@ -41,7 +41,7 @@ class Job:
         attempt: int | None = None,
         stream: Stream = "stdout",
         follow: bool = False,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """As `Client.logs`. A job of one task need not name it."""
         name = _name(self.id, task, index, attempt)
         return self._client.logs(name, stream=stream, follow=follow)
@@ -52,7 +52,7 @@ class Job:
         """As `Client.result`. A job of one task need not name it."""
         return self._client.result(_name(self.id, task, index, attempt))
 
-    def events(self, *, after: str | None = None) -> Iterator[Event]:
+    def events(self, *, after: str | None = None) -> Generator[Event, None, None]:
         """As `Client.events`, of this job."""
         return self._client.events(after=after, job=self.id)
 
@@ -96,7 +96,7 @@ class AsyncJob:
         attempt: int | None = None,
         stream: Stream = "stdout",
         follow: bool = False,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """As `Job.logs`."""
         name = _name(self.id, task, index, attempt)
         return self._client.logs(name, stream=stream, follow=follow)
@@ -107,7 +107,7 @@ class AsyncJob:
         """As `Job.result`."""
         return await self._client.result(_name(self.id, task, index, attempt))
 
-    def events(self, *, after: str | None = None) -> AsyncIterator[Event]:
+    def events(self, *, after: str | None = None) -> AsyncGenerator[Event, None]:
         """As `Job.events`."""
         return self._client.events(after=after, job=self.id)
 

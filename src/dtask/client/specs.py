@@ -44,31 +44,22 @@ class RetryWishes(TypedDict, total=False):
     on_exit: Iterable[int]
 
 
-class JobWishes(TypedDict, total=False):
-    """What can be said of a whole job. All may be left out, and None is as good as that."""
+class CommonWishes(TypedDict, total=False):
+    """What can be said of any job of one command; all may be left out, and None is as good."""
 
     #: For people.
     name: str | None
     queue: str | None
     #: -100 to 100, higher first.
     priority: int | None
-    #: The same key is the same job, however often it is submitted. Made if it is left out.
-    key: str | None
     #: Jobs that come first.
     after: "int | HasId | Iterable[int | HasId] | None"
     #: Whether it runs after jobs that did not succeed.
     when: When | None
-    #: Nothing of it runs before: epoch seconds, or a datetime.
+    #: It does not run before: epoch seconds, or a datetime.
     not_before: float | datetime | None
-
-
-class TaskWishes(TypedDict, total=False):
-    """What can be said of a task."""
-
     #: What its worker must have: `gpu`, `gpu|tpu` (any of), `!spot` (none of), `cuda>=12.0`.
     tags: Tags | None
-    #: How many elements, or the item of each: `{}` in the command, and DTASK_ITEM.
-    array: int | Iterable[object] | None
     #: How many retries, or when and how often.
     retry: int | RetryWishes | None
     #: How often its worker may be lost while it runs.
@@ -76,28 +67,35 @@ class TaskWishes(TypedDict, total=False):
     #: Seconds that one attempt may run, and that it may wait for a slot.
     timeout_s: float | None
     max_queue_s: float | None
+    #: Seconds that a worker has to start it, and between SIGTERM and SIGKILL.
     start_timeout_s: float | None
-    #: Seconds between SIGTERM and SIGKILL.
     grace_s: float | None
     env: Mapping[str, str] | None
     #: Local files to send, by the name that each gets in the task's directory; or their names
     #: alone. Bytes stand for a file of that content.
     files: "Mapping[str, str | os.PathLike[str] | bytes] | Iterable[str | os.PathLike[str]] | None"
-    #: Standard input: bytes, text, or a Path to a file.
-    stdin: "bytes | str | os.PathLike[str] | None"
-    #: Directory of the worker's machine to run in; by default one of its own.
-    cwd: str | None
     #: Limits of its processes, where the worker's kernel lets it.
     cpus: float | None
     memory_mb: int | None
 
 
-class Wishes(JobWishes, TaskWishes, total=False):
+class Wishes(CommonWishes, total=False):
     """What can be said of a job of one command."""
 
+    #: The same key is the same job, however often it is submitted. Made if it is left out.
+    key: str | None
+    #: How many elements, or the item of each: `{}` in the command, and DTASK_ITEM.
+    array: int | Iterable[object] | None
+    #: Standard input: bytes, text, or a Path to a file.
+    stdin: "bytes | str | os.PathLike[str] | None"
+    #: Directory of the worker's machine to run in; by default one of its own.
+    cwd: str | None
 
-JOB_FIELDS: Final = tuple(JobWishes.__annotations__)
-TASK_FIELDS: Final = tuple(TaskWishes.__annotations__)
+
+COMMON_FIELDS: Final = tuple(CommonWishes.__annotations__)
+#: Of the whole job, whatever its tasks.
+JOB_FIELDS: Final = ("name", "queue", "priority", "key", "after", "when", "not_before")
+TASK_FIELDS: Final = tuple(name for name in Wishes.__annotations__ if name not in JOB_FIELDS)
 
 #: Where a blob's bytes are: here, or in the file of that name.
 Source = bytes | str
@@ -109,20 +107,29 @@ def body(
     """The body of a submit, local files still in it. Raises InvalidRequest."""
     single = not isinstance(what, Mapping) or "command" in what
     known = (*JOB_FIELDS, *TASK_FIELDS) if single else JOB_FIELDS
-    for name in given:
-        if name not in known:
-            raise InvalidRequest(
-                f"{name}: {'there is no such field' if single else 'this belongs to one task'}: "
-                f"expected some of {', '.join(known)}.",
-                code="unknown_field",
-                field=name,
-            )
-    told = {name: _plain(name, value) for name, value in given.items() if value is not None}
+    check_names(given, known, "there is no such field" if single else "this belongs to one task")
+    told = fields(given)
     made = dict(what) if isinstance(what, Mapping) else {"command": calls.words(what)}
     made |= told
     if made.get("key") is None:
         made["key"] = made_key
     return made
+
+
+def fields(given: CommonWishes | Wishes) -> dict[str, Any]:
+    """Wishes as JSON has them, local files still among them."""
+    return {name: _plain(name, value) for name, value in given.items() if value is not None}
+
+
+def check_names(given: Iterable[str], known: Iterable[str], wrong: str) -> None:
+    """Raise InvalidRequest for the first name that is not known."""
+    for name in given:
+        if name not in known:
+            raise InvalidRequest(
+                f"{name}: {wrong}: expected some of {', '.join(known)}.",
+                code="unknown_field",
+                field=name,
+            )
 
 
 def tasks(made: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
