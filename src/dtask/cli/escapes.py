@@ -18,16 +18,15 @@ _CSI: Final = r"(?:\x1b\[|\x9b)"
 _STRING: Final = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])"
 _STRING_BODY: Final = r"[^\x07\x18\x1a\x1b\x9c\n]*"
 
-#: A colour (kept), or anything else that goes.
+#: A colour (kept), a sequence that the end of a chunk has cut in two (held), all else that goes.
 _CUT: Final = re.compile(
     rf"(?P<colour>{_CSI}[0-9;:]*m)"
+    rf"|(?P<open>(?:{_CSI}[0-?]*[ -/]*|{_STRING}{_STRING_BODY}\x1b?|\x1b[ -/]*)\Z)"
     rf"|{_CSI}[0-?]*[ -/]*(?:[@-~]|(?=[^ -~]))"
     rf"|{_STRING}{_STRING_BODY}(?:[\x07\x18\x1a\x9c]|\x1b\\|(?=\n|\x1b[^\\]))"
     r"|\x1b(?:[ -/]+[0-~]|[0-OQ-WYZ\\`-~]|[ -/]*(?=[^ -~]))"
-    r"|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x8f\x91-\x97\x99\x9a\x9c]"
+    r"|[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 )
-#: A sequence that the end of a chunk has cut in two.
-_OPEN: Final = re.compile(rf"(?:{_CSI}[0-?]*[ -/]*|{_STRING}{_STRING_BODY}\x1b?|\x1b[ -/]*)\Z")
 _STRING_START: Final = re.compile(_STRING)
 _STRING_END: Final = re.compile(r"[\x07\x18\x1a\x9c]|\x1b\\|(?=\n|\x1b[^\\])")
 
@@ -65,26 +64,22 @@ class Strainer:
                 return ""
             self._in_string = False
             text = text[over.end() :]
-        shown: list[str] = []
-        at = 0
-        for found in _CUT.finditer(text):
-            shown += [text[at : found.start()], self._kept(found)]
-            at = found.end()
-        cut = _OPEN.search(text, at)
-        end = len(text) if cut is None else cut.start()
-        self._hold(text[end:])
-        return "".join([*shown, text[at:end]])
-
-    def _hold(self, sequence: str) -> None:
-        if len(sequence) <= SEQUENCE_CHARS_MAX:
-            self._held = sequence
-        else:
-            self._in_string = _STRING_START.match(sequence) is not None
+        return _CUT.sub(self._kept, text)
 
     def _kept(self, found: re.Match[str]) -> str:
+        if found["open"] is not None:
+            self._hold(found["open"])
+            return ""
         colour = found["colour"]
         if colour is None or not self._colours:
             return ""
         values = colour.removeprefix("\x1b[").removeprefix("\x9b")[:-1]
         self._coloured = bool(values.strip("0;"))
         return f"\x1b[{values}m"
+
+    def _hold(self, sequence: str) -> None:
+        if len(sequence) <= SEQUENCE_CHARS_MAX:
+            self._held = sequence
+        else:
+            self._in_string = _STRING_START.match(sequence) is not None
+            self._held = "\x1b" if self._in_string and sequence.endswith("\x1b") else ""
