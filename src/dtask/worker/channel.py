@@ -402,11 +402,9 @@ class Channel:
             )
             self._say("no_route", sentence)
             return
-        reason = str(failure).rstrip(".")
-        sentence = (
-            f"The channel to the scheduler {self.url} is not open: {reason}. Trying until it is."
-        )
-        self._say("detached", sentence, level=logging.WARNING)
+        reason = str(failure) if str(failure).endswith((".", "?")) else f"{failure}."
+        sentence = f"The channel to the scheduler {self.url} is not open: {reason}"
+        self._say("detached", f"{sentence} Trying until it is.", level=logging.WARNING)
 
     def _say(
         self,
