@@ -19,6 +19,7 @@ from dtask.core.jobs.events import (
     Attach,
     Attached,
     Cancel,
+    ChannelOpened,
     Detached,
     Ended,
     Explain,
@@ -54,7 +55,6 @@ from dtask.core.placement.events import (
     Release,
     Released,
     Tick,
-    WorkerChanged,
     WorkerView,
 )
 
@@ -265,7 +265,10 @@ class Env:
             fences.clear()
             fences.update(held)
         told = tuple(HeldAttempt(fence, started) for fence, started in fences.items())
+        before = len(self._effects)
         attached: Attached = self.handle(Attach(worker_id, self.life(worker_id), told))
+        opened = self._effects.pop(before)
+        assert opened == ChannelOpened(worker_id, self.life(worker_id)), "nothing comes before it"
         for fence in attached.refused:
             del fences[fence]
         return attached
@@ -290,11 +293,16 @@ class Env:
 
     def started(self, start: StartAttempt) -> Heeded:
         """The worker reports that an attempt runs."""
-        self.held[start.worker_id][start.fence] = True
+        if start.fence in self.held[start.worker_id]:
+            self.held[start.worker_id][start.fence] = True
         return self.report(start.worker_id, Started(start.fence, self.now))
 
     def ended(
-        self, start: StartAttempt, exit_code: int | None = 0, cause: Cause | None = None, **more: Any
+        self,
+        start: StartAttempt,
+        exit_code: int | None = 0,
+        cause: Cause | None = None,
+        **more: Any,
     ) -> Heeded:
         """The worker reports that an attempt has ended."""
         self.held[start.worker_id].pop(start.fence, None)

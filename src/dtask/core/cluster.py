@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from dtask.core.jobs.events import Attach, Attached, CloseChannel, Detached
-from dtask.core.jobs.jobs import Jobs
+from dtask.core.jobs.jobs import KEEP_JOBS, KEEP_S, Jobs
 from dtask.core.jobs.jobs import Settings as JobSettings
 from dtask.core.jobs.retry import Draw
 from dtask.core.jobs.rows import Change, Snapshot
@@ -74,8 +74,8 @@ class Settings(Struct, frozen=True):
     #: So long after its start the scheduler does not know all workers yet.
     warm_up_s: float = 5.0
     #: How long ended jobs are kept, and how many.
-    keep_s: float = JobSettings.keep_s
-    keep_jobs: int = JobSettings.keep_jobs
+    keep_s: float = KEEP_S
+    keep_jobs: int = KEEP_JOBS
 
 
 class Event(Protocol):

@@ -80,6 +80,10 @@ QUEUES_MAX: Final = 1_000
 #: Attempts dispatched in one step, so that none holds up the loop; the rest follow in the next.
 DISPATCH_MAX: Final = 200
 
+#: Ended jobs are kept so long, and so many of them at most, unless an operator says otherwise.
+KEEP_S: Final = 30 * 86_400.0
+KEEP_JOBS: Final = 100_000
+
 #: Past jobs forgotten in one step, and how often anybody looks.
 FORGET_MAX: Final = 100
 FORGET_EVERY_S: Final = 10.0
@@ -96,8 +100,8 @@ class Settings(Struct, frozen=True):
     """What an operator can set of the job half."""
 
     #: Ended jobs are kept so long, and so many of them at most.
-    keep_s: float = 30 * 86_400.0
-    keep_jobs: int = 100_000
+    keep_s: float = KEEP_S
+    keep_jobs: int = KEEP_JOBS
     #: A worker whose channel is gone this long has lost its attempts: the offline period.
     away_s: float = 20.0
 
@@ -153,12 +157,13 @@ class Jobs:
             register.past[past.job_id] = past
             if past.key is not None:
                 register.keys[past.key] = past.job_id
+        live = {record.job.job_id for record in snapshot.jobs}
         for record in snapshot.jobs:
             queue = self._lines.queues.setdefault(record.job.queue, Queue(record.job.queue))
             job = restoring.job(record, queue)
-            for earlier in job.spec.after:
-                if any(other.job.job_id == earlier for other in snapshot.jobs):
-                    job.after.add(earlier)
+            if job.counts[PENDING] == sum(job.counts):
+                # One that has begun waits for no job, even if that was begun anew meanwhile.
+                job.after.update(live.intersection(job.spec.after))
             register.add(job)
             self._tasks_live += len(job.tasks)
             for attempt in restoring.attempts(job, record):
