@@ -25,8 +25,8 @@ class Cell(NamedTuple):
 
     def styled(self, cells: int) -> str:
         """The text in that many cells, coloured."""
-        space = " " * (cells - cell_len(self.text))
         text = self.text
+        space = " " * (cells - cell_len(text))
         if text and (self.fg or self.dim or self.bold):
             text = click.style(text, fg=self.fg, dim=self.dim or None, bold=self.bold or None)
         return space + text if self.right else text + space

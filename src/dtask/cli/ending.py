@@ -3,6 +3,7 @@
 import signal
 from typing import Final
 
+from dtask.cli.escapes import plain
 from dtask.client.job_results import AttemptAnswer, ElementAnswer, Event, TaskSummary
 from dtask.core.jobs.states import Cause, State
 
@@ -56,7 +57,7 @@ def told(task: Ended) -> str:
     said = _SENTENCES[task.cause]
     if task.state is State.CANCELLED:
         said = "was cancelled"
-    return f"{said}: {task.error.rstrip('.')}" if task.error else said
+    return f"{said}: {plain(task.error).rstrip('.')}" if task.error else said
 
 
 def exit_code(task: TaskSummary) -> int:

@@ -83,3 +83,10 @@ class Strainer:
         else:
             self._in_string = _STRING_START.match(sequence) is not None
             self._held = "\x1b" if self._in_string and sequence.endswith("\x1b") else ""
+
+
+def plain(text: str) -> str:
+    """A text of somebody else, such as a job's name, on one line and without anything that acts."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dtask.cli import naming
-from dtask.cli.entry import FAILED
+from dtask.cli.entry import FAILED, INTERRUPTED
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
 from dtask.cli.seconds import Duration, told
 from dtask.core.jobs.model import DURATION_S_MAX
@@ -155,7 +155,8 @@ def cancel(invocation: Invocation, names: tuple[Name, ...]) -> None:
         invocation.print_json([{"name": str(name), "cancelled": True} for name in names])
     elif invocation.mode == "text":
         for name in names:
-            click.echo(f"{_told(name)} is being stopped. Until it is: dtask wait {name.job_id}")
+            told_name = _told(name).capitalize()
+            click.echo(f"{told_name} is being stopped. Until it is: dtask wait {name.job_id}")
 
 
 @click.command("retry")
@@ -177,7 +178,8 @@ def retry(invocation: Invocation, name: Name, *, failed: bool, wait: bool) -> No
             invocation.print_json({"job_id": name.job_id, "tasks": count})
         elif invocation.mode == "text":
             noun = "task starts" if count == 1 else "tasks start"
-            click.echo(f"{count:,} {noun} over in job {name.job_id}.")
+            nothing = f"There is nothing to run again in {_told(name)}."
+            click.echo(f"{count:,} {noun} over in job {name.job_id}." if count else nothing)
         if wait:
             wait_for(invocation, client, name.job_id)
 
@@ -213,13 +215,21 @@ def wait(invocation: Invocation, names: tuple[Name, ...], timeout_s: float | Non
 
 
 def wait_for(invocation: Invocation, client: "Client", job_id: int) -> None:
-    """Wait for the end of a job and tell it. Raises Exit with 1 if it did not succeed."""
-    if not await_end(invocation, client, job_id).ok:
+    """Wait for the end of a job and tell it. Raises Exit with 1 if it did not succeed.
+
+    What is told goes to standard error: standard output has the job's number alone.
+    """
+    if not await_end(invocation, client, job_id, err=True).ok:
         raise click.exceptions.Exit(FAILED)
 
 
 def await_end(
-    invocation: Invocation, client: "Client", job_id: int, *, timeout_s: float | None = None
+    invocation: Invocation,
+    client: "Client",
+    job_id: int,
+    *,
+    timeout_s: float | None = None,
+    err: bool = False,
 ) -> "JobResult":
     """Wait for the end of a job, with progress, and tell how it ended. Ctrl-C ends the wait."""
     from dtask.cli import progress, tables  # noqa: PLC0415 (commands start fast)
@@ -232,11 +242,11 @@ def await_end(
     except KeyboardInterrupt:
         if not silent:
             click.echo(f"Job {job_id} goes on. To wait again: dtask wait {job_id}", err=True)
-        raise
+        raise click.exceptions.Exit(INTERRUPTED) from None
     if invocation.mode == "json":
         invocation.print_json(ended)
     elif invocation.mode == "text":
-        click.echo(tables.headline(ended, now=time.time()))
+        click.echo(tables.headline(ended, now=time.time()), err=err)
         for line in failures(ended):
             click.echo(line, err=True)
         _show_failed(client, ended, err=True)
@@ -300,7 +310,7 @@ def _within(reason: "Reason", name: Name) -> bool:
 
 
 def _told(name: Name) -> str:
-    return f"Job {name}" if name.task is None else str(name)
+    return f"job {name}" if name.task is None else str(name)
 
 
 def _as_dict(found: object) -> dict[str, object]:

@@ -92,7 +92,7 @@ def _split(words: list[str], *, null: bool) -> tuple[str, list[str]]:
     if INPUTS in rest[1:] or FILE in rest[1:]:
         raise click.UsageError(f"There are two lists of inputs: expected one {INPUTS} or {FILE}.")
     if rest[:1] == [INPUTS]:
-        return shell, asking.checked_items(rest[1:], INPUTS)
+        return shell, asking.checked_items(rest[1:], "The inputs")
     if rest and len(rest) != 2:  # noqa: PLR2004 (the mark and one file)
         raise click.UsageError(f"After {FILE} stands one file that lists the inputs.")
     if not rest and sys.stdin.isatty():
@@ -101,7 +101,7 @@ def _split(words: list[str], *, null: bool) -> tuple[str, list[str]]:
             f"on standard input."
         )
     file = rest[1] if rest else "-"
-    return shell, asking.items_of(file, FILE if rest else "standard input", null=null)
+    return shell, asking.items_of(file, "The inputs", null=null)
 
 
 def _await(invocation: Invocation, client: "Client", job_id: int) -> "JobResult":

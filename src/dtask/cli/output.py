@@ -85,10 +85,12 @@ class StatusLine:
         if self._shown:
             self._put("")
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def say(self, text: str, *, interrupted: bool = False) -> None:
+        """A line that stays. `interrupted`: a terminal has just shown `^C`."""
         if self._silent:
             return
+        if interrupted and self._live and not self._shown:
+            sys.stderr.write("\n")
         self.clear()
         with contextlib.suppress(OSError):  # it is said to people, if there are any
             sys.stderr.write(f"dtask: {text}\n")

@@ -200,7 +200,8 @@ class _Run:
         if self._stops > 1:
             self._left.set()
         elif self._job_id is not None:
-            self._line.say(f"Stopping job {self._job_id}. Ctrl-C again leaves it to the scheduler.")
+            told_so = f"Stopping job {self._job_id}. Ctrl-C again leaves it to the scheduler."
+            self._line.say(told_so, interrupted=True)
             self._cancel()
 
     def _cancel(self) -> None:

@@ -108,7 +108,9 @@ def moment(text: str, *, now: float) -> float | None:
 
 
 def told(seconds: float) -> str:
-    """A duration as people say it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`."""
+    """A duration as people say it: `20 ms`, `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if 0 < seconds < 0.1:  # noqa: PLR2004 (below, tenths say nothing either)
+        return f"{max(1, round(seconds * 1000))} ms"
     if seconds < 10:  # noqa: PLR2004 (from there on, tenths say nothing)
         return f"{seconds:.1f} s".replace(".0 s", " s")
     whole = round(seconds)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dtask.cli import columns, ending
 from dtask.cli.columns import Cell
+from dtask.cli.escapes import plain
 from dtask.cli.seconds import told
 from dtask.client.job_results import (
     AttemptAnswer,
@@ -40,7 +41,7 @@ def jobs(found: Sequence[JobSummary], *, now: float, width: int | None) -> list[
             Cell(str(job.priority) if job.priority else "", right=True),
             Cell(f"{told(max(0.0, now - job.submitted_at))} ago", dim=True),
             Cell("" if job.ended_at is None else told(job.ended_at - job.submitted_at)),
-            Cell(job.name),
+            Cell(plain(job.name)),
         )
         for job in found
     ]
