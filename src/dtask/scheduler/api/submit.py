@@ -58,7 +58,7 @@ class Submits:
         missing = await asyncio.to_thread(self._missing, named)
         if missing:
             raise InvalidRequest(
-                f"{len(missing)} blobs of the job are not here: send each with "
+                f"The job names blobs that are not here, {len(missing)} in all: send each with "
                 f"PUT /api/v1/blobs/SHA256 first.",
                 code="missing_blobs",
                 blobs=[f"sha256:{digest}" for digest in missing[:MISSING_NAMED_MAX]],
