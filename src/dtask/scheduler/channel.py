@@ -83,6 +83,8 @@ class Channel:
         self.life = life
         #: Code and sentence, once it is to end.
         self.closing: tuple[int, str] | None = None
+        #: Why it ended, for people.
+        self.ended_by = "The worker closed it, or the connection broke."
         self._loop = loop
         self._logs = logs
         self._clock = clock
@@ -115,6 +117,7 @@ class Channel:
         """End it soon."""
         if self.closing is None:
             self.closing = code, sentence
+            self.ended_by = sentence
             self._wake.set()
             self._room.set()
 
@@ -127,6 +130,7 @@ class Channel:
             while self.closing is None:
                 message = await receive()
                 if message["type"] == "websocket.disconnect":
+                    self.ended_by = message.get("reason") or self.ended_by
                     return
                 if self.closing is None:
                     await self._take(message.get("bytes"))

@@ -188,8 +188,7 @@ class Channels:
         del self._current[life.worker_id]
         assert self._loop is not None
         self._loop.post(Detached(life.worker_id, life.incarnation)).add_done_callback(_forgive)
-        _code, reason = channel.closing or (0, "The worker closed it, or the connection broke.")
-        log.say("channel closed", worker_id=life.worker_id, reason=reason)
+        log.say("channel closed", worker_id=life.worker_id, reason=channel.ended_by)
 
 
 async def _hello(receive: Receive) -> Hello | None:

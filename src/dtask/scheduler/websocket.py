@@ -94,8 +94,11 @@ class Socket(WebSocketsSansIOProtocol):
         """The scheduler stops: say so and close. Whoever was not heard will say it again."""
         self.stop_keepalive()
         if self.handshake_complete and not self.close_sent:
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": CLOSE_GOING})
-            self.conn.send_close(CLOSE_GOING)
+            reason = "The scheduler stops."
+            self.queue.put_nowait(
+                {"type": "websocket.disconnect", "code": CLOSE_GOING, "reason": reason}
+            )
+            self.conn.send_close(CLOSE_GOING, reason)
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
         self.transport.close()

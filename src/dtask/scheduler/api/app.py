@@ -28,6 +28,7 @@ from dtask.scheduler.api.submit import Submits
 from dtask.scheduler.api.tasks import Attempts, Elements, TaskLooks
 from dtask.scheduler.api.workers import Drains, Listing
 from dtask.scheduler.loop import Loop
+from dtask.wire.frames import PATH as CHANNEL_PATH
 
 #: An endpoint: an ASGI function that is told whether the request carries the token.
 Endpoint = Callable[[Scope, Receive, Send, bool], Awaitable[None]]
@@ -188,6 +189,13 @@ def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
 
 
 async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:
+    if scope["path"] == CHANNEL_PATH:
+        raise InvalidRequest(
+            "Workers open a WebSocket here: expected a GET with the head of a WebSocket's "
+            "handshake (RFC 6455, version 13).",
+            code="malformed",
+            field="upgrade",
+        )
     raise NotFound(
         f"There is no such path as {scope['path'][:100]!r}: /openapi.json lists those there are.",
         code="no_route",
