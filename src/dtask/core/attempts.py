@@ -42,7 +42,8 @@ FENCES_MAX: Final = 100_000
 
 State = Literal["waiting", "running", "stopping", "ended"]
 Cause = Literal["stopped", "timeout", "superseded", "start_failed"]
-#: Of kept attempts only.
+#: Of kept attempts only: the last four, and why one could not be launched.
+Failure = Literal["start_failed", "worker_failed"]
 KeptCause = Literal["worker_failed", "result_too_large", "lost", "returned"]
 
 #: The legal moves.
@@ -124,7 +125,7 @@ class LaunchFailed(Struct, frozen=True):
     task_id: str
     fence: int
     error: str
-    cause: Literal["start_failed", "worker_failed"] = "start_failed"
+    cause: Failure = "start_failed"
 
 
 class Exited(Struct, frozen=True):

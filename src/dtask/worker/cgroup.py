@@ -86,7 +86,7 @@ class Group:
 
 def make_group(name: str) -> Group | None:
     """A new group below our own; None if this machine or user can't have one that can kill."""
-    parent = _own_path()
+    parent = own_path()
     if parent is None:
         return None
     group = Group(f"{parent}/{name}")
@@ -100,7 +100,7 @@ def make_group(name: str) -> Group | None:
     return group
 
 
-def _own_path() -> str | None:
+def own_path() -> str | None:
     """The directory of the group that this process is in."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123 (too heavy)

@@ -32,12 +32,16 @@ _READ_BYTES: Final = 65_536
 
 
 def main() -> None:
-    """Follow the agent behind standard input; the argument, if any, is its control group."""
+    """Follow the agent behind standard input.
+
+    The first argument, if any, is its control group, and the others are those that hold its tasks
+    to limits.
+    """
     # Who ends the agent by a signal to all its processes must leave the guard to do its work.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     attempts = follow(sys.stdin.fileno())
-    group = Group(sys.argv[1]) if len(sys.argv) > 1 else None
+    group = Group(sys.argv[1]) if sys.argv[1:2] not in ([], [""]) else None
     if group is not None:
         group.kill()
     if attempts:
@@ -45,6 +49,8 @@ def main() -> None:
         strays.kill_all(attempts, roots, GIVE_UP_AFTER_S)
     if group is not None:
         group.remove_soon()
+    for path in sys.argv[2:]:
+        Group(path).remove_soon()
 
 
 def follow(pipe: int) -> dict[str, tuple[int, int] | None]:

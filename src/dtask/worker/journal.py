@@ -42,6 +42,8 @@ class Launched(Struct, frozen=True, tag="launched", tag_field="event"):
     cluster_id: str | None = None
     number: int | None = None
     started_at: float | None = None
+    #: Where the groups are that hold it to its limits.
+    limits: tuple[str, ...] = ()
 
 
 class End(Struct, frozen=True, tag="ended", tag_field="event"):

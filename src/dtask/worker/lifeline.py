@@ -28,8 +28,10 @@ STOP_S: Final = 5.0
 class Lifeline:
     """Starts the guard, keeps it alive, and tells it which attempts live."""
 
-    def __init__(self, group: Group | None) -> None:
+    def __init__(self, group: Group | None, limits: tuple[str, ...] = ()) -> None:
         self._group = group
+        #: Directories of the groups that hold tasks to limits, made or not.
+        self._limits = limits
         self._guard: subprocess.Popen[bytes] | None = None
         self._pipe = -1
         self._exits = -1
@@ -107,8 +109,7 @@ class Lifeline:
 
     def _spawn(self) -> None:
         command = [sys.executable, "-P", "-m", "dtask.worker.guard"]
-        if self._group is not None:
-            command.append(self._group.path)
+        command += [self._group.path if self._group is not None else "", *self._limits]
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("DTASK_TOKEN")
         }

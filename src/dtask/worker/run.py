@@ -7,6 +7,7 @@ from dtask.core.jobs.names import attempt_text
 from dtask.wire.frames import EndedFrame, StartFrame
 from dtask.worker import journal
 from dtask.worker.journal import End
+from dtask.worker.limits import Bounds
 from dtask.worker.spool import Folder
 
 Key = journal.Key
@@ -33,6 +34,10 @@ class Run:
         #: CPU seconds of its processes, and the largest resident size of one.
         self.cpu_s: float | None = None
         self.max_rss_bytes: int | None = None
+        #: How its limits are held.
+        self.bounds = Bounds()
+        #: Fetches its files, if it has any; until it is done, somebody writes in the folder.
+        self.preparing: asyncio.Task[None] | None = None
         #: How an attempt of a job ended, once it has.
         self.end: End | None = None
 
@@ -47,6 +52,7 @@ class Run:
             "DTASK_NUMBER": str(self.frame.number),
             "DTASK_FENCE": str(fence),
             "DTASK_RESULT": self.folder.result,
+            "DTASK_DIR": self.folder.work,
         }
 
     def outcome(self, attempt: Attempt) -> End:

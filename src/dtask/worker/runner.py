@@ -14,9 +14,9 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from dtask.clock import Clock, SystemClock
 from dtask.core import attempts as core
@@ -27,6 +27,7 @@ from dtask.core.attempts import (
     Drop,
     Ended,
     Exited,
+    Failure,
     Forget,
     Freed,
     Gone,
@@ -36,6 +37,8 @@ from dtask.core.attempts import (
     Launch,
     LaunchFailed,
     Name,
+    Prepare,
+    Prepared,
     Restore,
     Start,
     Stop,
@@ -47,8 +50,11 @@ from dtask.wire.frames import EndedFrame, StartFrame
 from dtask.wire.tasks import TaskAnswer
 from dtask.worker import lifeline, spool
 from dtask.worker.cgroup import Group, make_group
+from dtask.worker.devices import Devices
 from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, Usage, environment
+from dtask.worker.files import Fetch, Files, NotPut
 from dtask.worker.journal import Launched
+from dtask.worker.limits import Limits
 from dtask.worker.run import Key, Run, ended_frame, name_of, of_a_job
 from dtask.worker.spool import (
     LOG_BYTES_MAX,
@@ -76,9 +82,12 @@ TOO_LARGE: Final = (
 class Runner:
     """Runs up to `max_tasks` tasks. `start` it before use, `stop` it at the end.
 
-    Both may be called twice. `on_held` and `on_ended` are called from the loop with the name of a
-    task, (task_id, fence), when it takes a slot and when no slot is held under that name any more:
-    that is when it has ended, or when a newer run of the same task has taken its slot over.
+    Both may be called twice. `fetch` gets the blobs of attempts of jobs. With `gpus_per_task`,
+    each task has so many of the GPUs in `devices` for itself.
+
+    `on_held` and `on_ended` are called from the loop with the name of a task by ticket, (task_id,
+    fence), when it takes a slot and when no slot is held under that name any more: that is when it
+    has ended, or when a newer run of the same task has taken its slot over.
 
     Attempts of jobs are named by their key, (cluster_id, fence). `on_attempt_started` is called
     with it and the epoch second when its process runs, `on_attempt_ended` when nothing is left of
@@ -98,6 +107,9 @@ class Runner:
         on_ended: Callable[[str, int], None] | None = None,
         on_attempt_started: Callable[[Key, float], None] | None = None,
         on_attempt_ended: Callable[[Key], None] | None = None,
+        fetch: Fetch | None = None,
+        gpus_per_task: int = 0,
+        devices: Sequence[str] = (),
     ) -> None:
         self.worker_id = worker_id
         self._on_held = on_held or _ignore
@@ -107,6 +119,15 @@ class Runner:
         self._clock = clock or SystemClock()
         self._attempts = Attempts(max_tasks, grace_s)
         self._spool = Spool(path or spool_path(worker_id), log_bytes_max)
+        self._files = Files(self._spool.blobs, fetch)
+        #: What attempts inherit is chosen from this.
+        self._environ = dict(os.environ)
+        self._devices = Devices(
+            devices, per_task=gpus_per_task, max_tasks=max_tasks, environ=self._environ
+        )
+        name = f"dtask-{secrets.token_hex(8)}"
+        self._limits = Limits(name)
+        self._group_name = name
         self._group: Group | None = None
         self._executor: ProcessExecutor | None = None
         self._lifeline: lifeline.Lifeline | None = None
@@ -138,17 +159,18 @@ class Runner:
         self._spool.open()
         try:
             kept = await asyncio.to_thread(self._spool.clear)
+            await asyncio.to_thread(self._files.open)
         except BaseException:
             self._spool.close()
             raise
         for one in kept:
             self._restore(one)
         self._boot_id = spool.boot_id()
-        self._group = make_group(f"dtask-{secrets.token_hex(8)}")
+        self._group = make_group(self._group_name)
         self._executor = ProcessExecutor(
             group=self._group, on_exited=self._exited, on_gone=self._gone
         )
-        self._lifeline = lifeline.Lifeline(self._group)
+        self._lifeline = lifeline.Lifeline(self._group, self._limits.paths())
         self._lifeline.start()
 
     async def stop(self) -> None:
@@ -166,7 +188,10 @@ class Runner:
                 timer.cancel()
         self._executor.close()
         guard, self._executor, self._lifeline = self._lifeline, None, None
+        await self._files.close()
+        await asyncio.gather(*(run.preparing for run in self._runs.values() if run.preparing))
         await guard.stop()
+        await asyncio.to_thread(self._limits.close)
         if self._group is not None:
             await asyncio.to_thread(self._group.remove_soon)
         await asyncio.to_thread(self._spool.clear)
@@ -268,6 +293,7 @@ class Runner:
                 frame.env,
                 timeout_s=frame.timeout_s,
                 grace_s=frame.grace_s,
+                prepare=bool(frame.files) or frame.stdin is not None,
                 kept=True,
             )
         )
@@ -356,6 +382,8 @@ class Runner:
 
     def _perform(self, effect: core.Effect) -> None:
         match effect:
+            case Prepare(start):
+                self._prepare((start.task_id, start.fence))
             case Launch(start):
                 self._launch(start)
             case Terminate(task_id, fence):
@@ -379,31 +407,70 @@ class Runner:
         assert self._executor is not None, "the runner has not been started"
         return self._executor
 
+    def _prepare(self, name: Name) -> None:
+        """Fetch the files of an attempt."""
+        run = self._runs[name]
+        try:
+            run.folder.create()
+        except OSError as error:
+            self._not_launched(name, self._unwritable(error), "worker_failed")
+        else:
+            run.preparing = asyncio.get_running_loop().create_task(self._put(name, run))
+
+    async def _put(self, name: Name, run: Run) -> None:
+        assert run.frame is not None
+        assert run.key is not None
+        frame = run.frame
+        try:
+            await self._files.put(run.key[0], frame.files, frame.stdin, run.folder)
+        except NotPut as reason:
+            cause: Failure = "start_failed" if reason.theirs else "worker_failed"
+            self._handle(LaunchFailed(*name, str(reason), cause))
+        except asyncio.CancelledError:
+            run.folder.remove_work()
+        else:
+            self._handle(Prepared(*name))
+
     def _launch(self, start: Start) -> None:
         """Make the attempt's directory, warn the guard, start the process: in this order."""
         name = (start.task_id, start.fence)
         run = self._runs[name]
         assert self._lifeline is not None
-        env = environment(os.environ, mark=run.mark, facts=run.facts(name), extra=start.env)
         self._lifeline.expect(run.mark)
         try:
             run.folder.create()
-            with run.folder.logs() as (stdout, stderr):
-                job = Job(start.command, env, run.folder.work, stdout, stderr)
-                process = self._started.launch(run.mark, job)
+            process = self._start_process(name, run, start)
         except OSError as error:
-            self._not_launched(
-                name,
-                f"The worker's spool {self._spool.path} can't be written: {error.strerror}.",
-                # By ticket there has been one word for both for ever.
-                "start_failed" if run.key is None else "worker_failed",
-            )
+            # By ticket there has been one word for both for ever.
+            cause: Failure = "start_failed" if run.key is None else "worker_failed"
+            self._not_launched(name, self._unwritable(error), cause)
         except NotStarted as reason:
             self._not_launched(name, str(reason))
         else:
             self._names[run.mark] = name
             self._lifeline.root(run.mark, process)
             self._launched(run, name, process)
+
+    def _start_process(self, name: Name, run: Run, start: Start) -> Process:
+        """Raises NotStarted, or OSError if the spool can't be written."""
+        frame = run.frame
+        facts = {**run.facts(name), **self._devices.take(run.mark)}
+        directory = run.folder.work
+        with contextlib.ExitStack() as opened:
+            stdin = None
+            if frame is not None:
+                run.bounds = self._limits.bounds(
+                    run.mark, cpus=frame.cpus, memory_mb=frame.memory_mb
+                )
+                if frame.cwd is not None:
+                    directory = str(Path(directory, frame.cwd))
+                if frame.stdin is not None:
+                    stdin = opened.enter_context(Path(run.folder.stdin).open("rb")).fileno()
+            stdout, stderr = opened.enter_context(run.folder.logs())
+            env = environment(self._environ, mark=run.mark, facts=facts, extra=start.env)
+            wrapped = run.bounds.wrapped(start.command)
+            job = Job(start.command, env, directory, stdout, stderr, stdin, wrapped)
+            return self._started.launch(run.mark, job)
 
     def _launched(self, run: Run, name: Name, process: Process) -> None:
         """Write down what the next life must know, then tell."""
@@ -419,6 +486,7 @@ class Runner:
                 cluster_id=run.key[0] if run.key is not None else None,
                 number=run.frame.number if run.frame is not None else None,
                 started_at=run.started_at,
+                limits=self._limits.paths() if run.bounds.groups else (),
             )
         )
         if run.key is not None:
@@ -428,11 +496,17 @@ class Runner:
         self,
         name: Name,
         sentence: str,
-        cause: Literal["start_failed", "worker_failed"] = "start_failed",
+        cause: Failure = "start_failed",
     ) -> None:
         assert self._lifeline is not None
-        self._lifeline.drop(self._runs[name].mark)
+        run = self._runs[name]
+        self._lifeline.drop(run.mark)
+        self._devices.give_back(run.mark)
+        self._limits.release(run.bounds)
         self._handle(LaunchFailed(*name, sentence, cause))
+
+    def _unwritable(self, error: OSError) -> str:
+        return f"The worker's spool {self._spool.path} can't be written: {error.strerror}."
 
     def _hold(self, name: Name) -> None:
         self._idle.clear()
@@ -445,7 +519,9 @@ class Runner:
         run = self._runs.get(name)
         if run is None:
             return  # stopped before it came
-        if run.folder.made and not run.folder.empties():
+        if run.preparing is not None and not run.preparing.done():
+            run.preparing.cancel()
+        elif run.folder.made and not run.folder.empties():
             _in_background(run.folder.remove_work)
         if run.key is not None:
             attempt = self._attempts.find(*name)
@@ -462,7 +538,10 @@ class Runner:
             if run.key is not None:
                 del self._keys[run.key]
             run.ended.set()
-            if not self._spool.forget(run.folder, run.key):
+            if run.preparing is not None and not run.preparing.done():
+                run.preparing.cancel()
+                run.preparing.add_done_callback(lambda _: _in_background(run.folder.remove))
+            elif not self._spool.forget(run.folder, run.key):
                 _in_background(run.folder.remove)
 
     def _exited(self, mark: str, exit_code: int | None) -> None:
@@ -473,13 +552,15 @@ class Runner:
         self._lifeline.drop(mark)
         name = self._names.pop(mark)
         run = self._runs[name]
+        self._devices.give_back(mark)
         run.cpu_s, run.max_rss_bytes = usage
         fits = run.folder.settle()
         log_bytes = run.folder.log_bytes("stdout") + run.folder.log_bytes("stderr")
         if run.key is not None and not fits:
             self._handle(Gone(*name, log_bytes, "result_too_large", TOO_LARGE))
         else:
-            self._handle(Gone(*name, log_bytes))
+            self._handle(Gone(*name, log_bytes, None, run.bounds.broken() or run.bounds.note))
+        self._limits.release(run.bounds)
 
     # Time
 
@@ -501,6 +582,7 @@ class Runner:
         for name in self._names.values():
             self._runs[name].folder.cut()
         self._started.tend()
+        self._limits.tend()
         self._handle(Tick())  # loop timers stand still while a machine sleeps, deadlines don't
 
 

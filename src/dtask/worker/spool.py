@@ -6,7 +6,9 @@
     SPOOL/attempts/MARK/
         stdout  stderr          appended to by the task itself
         result                  what a task of a job writes there
+        stdin                   what it reads there, if it was given something
         work/                   its working directory
+    SPOOL/blobs/                files of attempts (see `files`)
 
 All of it lasts as long as the attempt is remembered: an attempt of a job until its scheduler has
 heard how it ended, however often the agent dies meanwhile. What an agent that died left here
@@ -108,6 +110,11 @@ class Folder:
     def result(self) -> str:
         """Where the task may write its result."""
         return f"{self._at}/result"
+
+    @property
+    def stdin(self) -> str:
+        """Where its standard input is, if it has one."""
+        return f"{self._at}/stdin"
 
     def create(self) -> None:
         """Make it, unless it is there. Raises OSError."""
@@ -226,6 +233,7 @@ class Spool:
 
     def __init__(self, path: Path, log_bytes_max: int = LOG_BYTES_MAX) -> None:
         self.path = path
+        self.blobs = path / "blobs"
         self._attempts = path / "attempts"
         self._log_bytes_max = log_bytes_max
         self._lock = -1
@@ -339,6 +347,8 @@ class Spool:
             )
         for group in groups:
             group.remove_soon()
+        for path in sorted({path for one in launched for path in one.limits}):
+            Group(path).remove_soon()
 
     def _kept(self, marks: set[str], launched: list[Launched]) -> list[Kept]:
         """The attempts of jobs that somebody waits for."""

@@ -14,6 +14,7 @@ import ctypes
 import logging
 import os
 import select
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,7 @@ INHERITED: Final = (
     "TMPDIR",
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
     "NVIDIA_VISIBLE_DEVICES",
 )
 
@@ -72,6 +74,8 @@ class Job(NamedTuple):
     stderr: int
     #: None: there is nothing to read.
     stdin: int | None = None
+    #: What is run first, and becomes the command; None: nothing.
+    wrapped: tuple[str, ...] | None = None
 
 
 class Usage(NamedTuple):
@@ -195,8 +199,10 @@ class ProcessExecutor:
         if not self._children:
             self._bystanders = {(one.pid, one.start_time) for one in self._strangers()}
         try:
+            if job.wrapped is not None:
+                _check(job)  # for the wrapping fails without saying why
             popen = subprocess.Popen(  # noqa: S603 (running what we are told to is the purpose)
-                job.command,
+                job.wrapped or job.command,
                 cwd=job.directory,
                 env=job.env,
                 stdin=job.stdin if job.stdin is not None else self._nothing,
@@ -254,7 +260,8 @@ class ProcessExecutor:
             return
         group = self._group.below(child.mark)
         try:
-            group.create()
+            with contextlib.suppress(FileExistsError):  # its limits may have made it
+                group.create()
         except OSError as error:
             _log.warning("Control groups don't work here (%s): doing without.", error.strerror)
             self._group = None
@@ -400,6 +407,11 @@ def become_subreaper() -> bool:
 def _explained(error: OSError | ValueError, job: Job) -> str:
     """Why the command could not be started, as a sentence."""
     name = job.command[0]
+    if isinstance(error, OSError) and error.filename == job.directory:
+        return (
+            f"The working directory {job.directory!r} can't be entered on this worker "
+            f"({error.strerror}): make it there, or leave `cwd` out."
+        )
     if isinstance(error, FileNotFoundError) and "/" not in name:
         return (
             f"The command {name!r} is not on this worker's PATH ({job.env['PATH']}): install it "
@@ -414,6 +426,16 @@ def _explained(error: OSError | ValueError, job: Job) -> str:
         return f"The program {name!r} may not be run by this worker's user: see its permissions."
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"The command {name!r} can't be started: {reason}."
+
+
+def _check(job: Job) -> None:
+    """Raise OSError, as an attempt to start it would, if the directory or the program is bad."""
+    os.stat(job.directory)  # noqa: PTH116 (a string)
+    name = job.command[0]
+    path = os.path.join(job.directory, name) if "/" in name else name  # noqa: PTH118 (same)
+    if shutil.which(path, path=job.env["PATH"]) is None:
+        kind = PermissionError if os.path.exists(path) else FileNotFoundError  # noqa: PTH110 (same)
+        raise kind(0, "", name)
 
 
 def _enter(child: Child, group: Group, pids: list[int]) -> None:
