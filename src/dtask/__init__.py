@@ -5,8 +5,8 @@ The package exports the SDK and the errors. Everything is imported on first use,
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # what typing calls so; importing that takes longer than all of this
 if TYPE_CHECKING:
     from dtask.client import (
         AsyncClient,
@@ -77,7 +77,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the home module holds)
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'dtask' has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, "dtask.errors")), name)

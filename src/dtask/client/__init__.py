@@ -7,8 +7,8 @@ Imported on first use, because a program that blocks needs no asyncio.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # what typing calls so; importing that takes longer than all of this
 if TYPE_CHECKING:
     from dtask.client.awaiting import AsyncClient
     from dtask.client.blocking import Client
@@ -46,7 +46,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (whatever the home module holds)
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'dtask.client' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -9,23 +9,24 @@ A call that raises also ends with exit code 1 and the traceback in its log, so t
 task to everybody, and is retried like one. Imports little: each call waits for it.
 """
 
-import base64
+import binascii
 import os
 import pickle
 import sys
-import traceback
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, Final
+
+TYPE_CHECKING = False  # what typing calls so; importing it takes longer than all the rest here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Final
 
 #: Where the function is: a variable, else a file.
-FUNCTION: Final = "_DTASK_FUNCTION"
-FUNCTION_FILE: Final = "function.pickle"
+FUNCTION: "Final" = "_DTASK_FUNCTION"
+FUNCTION_FILE: "Final" = "function.pickle"
 #: Where the arguments are: a variable (of an array's element its item), else the standard input.
-ARGUMENTS: Final = "_DTASK_ARGUMENTS"
+ARGUMENTS: "Final" = "_DTASK_ARGUMENTS"
 
 #: Longest result that is taken.
-RESULT_BYTES_MAX: Final = 1024 * 1024
+RESULT_BYTES_MAX: "Final" = 1024 * 1024
 
 
 def main() -> int:
@@ -38,16 +39,17 @@ def main() -> int:
         told = _told(error)
         sys.stderr.write(told)
         outcome = _failure(error, told)
-    Path(os.environ["DTASK_RESULT"]).write_bytes(outcome)
+    with open(os.environ["DTASK_RESULT"], "wb") as file:  # noqa: PTH123 (see the top)
+        file.write(outcome)
     return int(failed)
 
 
-def run_all(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+def run_all(function: "Callable[..., Any]", calls: "Iterable[tuple[Any, ...]]") -> "list[Any]":
     """Several calls in one: the results, in order."""
     return [function(*arguments) for arguments in calls]
 
 
-def _call() -> Any:  # noqa: ANN401 (whatever the function returns)
+def _call() -> "Any":  # noqa: ANN401 (whatever the function returns)
     function = pickle.loads(_function())  # noqa: S301 (it is what the task is)
     arguments, named = pickle.loads(_arguments())  # noqa: S301 (the same)
     return function(*arguments, **named)
@@ -55,14 +57,17 @@ def _call() -> Any:  # noqa: ANN401 (whatever the function returns)
 
 def _function() -> bytes:
     text = os.environ.pop(FUNCTION, None)
-    return Path(FUNCTION_FILE).read_bytes() if text is None else base64.b64decode(text)
+    if text is not None:
+        return binascii.a2b_base64(text)
+    with open(FUNCTION_FILE, "rb") as file:  # noqa: PTH123 (see the top)
+        return file.read()
 
 
 def _arguments() -> bytes:
     text = os.environ.pop(ARGUMENTS, None)
     if text is None:
         text = os.environ.get("DTASK_ITEM")
-    return sys.stdin.buffer.read() if text is None else base64.b64decode(text)
+    return sys.stdin.buffer.read() if text is None else binascii.a2b_base64(text)
 
 
 def _packed(value: object) -> bytes:
@@ -105,6 +110,8 @@ def _pickled(value: object) -> bytes:
 
 def _told(error: BaseException) -> str:
     """The traceback, from the function on."""
+    import traceback  # noqa: PLC0415 (seldom needed)
+
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next

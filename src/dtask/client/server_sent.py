@@ -25,6 +25,7 @@ class Parser:
         #: Where to go on after all that was fed; empty if the stream has not said any.
         self.last_id = ""
         self._rest = b""
+        self._id = ""
         self._kind = ""
         self._data: list[str] = []
         self._size = 0
@@ -41,8 +42,10 @@ class Parser:
         for line in lines:
             if line:
                 self._take(line.decode("utf-8", "replace"))
-            elif self._data or self._kind:
-                found.append(Message(self.last_id, self._kind, "\n".join(self._data)))
+            else:
+                self.last_id = self._id  # not before: the rest of the event may never come
+                if self._data or self._kind:
+                    found.append(Message(self._id, self._kind, "\n".join(self._data)))
                 self._kind, self._data, self._size = "", [], 0
         if len(self._rest) + self._size > BYTES_MAX:
             raise Foreign(f"An event is longer than {BYTES_MAX} bytes.", code="malformed")
@@ -57,4 +60,4 @@ class Parser:
         elif name == "event":
             self._kind = value
         elif name == "id" and "\0" not in value:
-            self.last_id = value
+            self._id = value
