@@ -206,7 +206,8 @@ class Cluster:
         if self._jobs is not None:
             self._jobs.check()
             pinned = {lease.fence for lease in self._leases.by_task.values() if lease.pinned}
-            assert pinned == self._jobs.seated()
+            # A refused event leaves what time brought about to be told to the jobs by the next.
+            assert pinned == self._jobs.seated() or self._fleet.changes
 
     def _advance(self, now: float) -> float:
         """Let time pass up to `now`; return core time."""
@@ -249,10 +250,10 @@ class Cluster:
             return self._on_attach(jobs, event, at)
         if isinstance(event, Detached):
             worker = self._fleet.workers.get(event.worker_id)
-            if worker is None or not worker.attached or worker.incarnation != event.incarnation:
-                return None  # it has been told of a later life, or was lost
+            if worker is None or not worker.attached or worker.connection != event.connection:
+                return None
             self._fleet.detach(worker)
-            self._fleet.cut.clear()
+            self._fleet.cut.pop()  # whoever tells this knows
         return jobs.handle(event, at, self._now)
 
     def _tell_jobs(self, jobs: Jobs, at: float) -> None:
@@ -283,7 +284,10 @@ class Cluster:
                 f"workers only.",
                 code="untrusted",
             )
+        for held in event.held:
+            self._leases.lift(held.fence)
         self._fleet.attach(worker)
+        worker.connection = event.connection
         attached: Attached = jobs.handle(event, at, self._now)
         return attached
 

@@ -1,5 +1,7 @@
 """Slots for attempts of jobs: where the two halves of the core touch."""
 
+from typing import Final
+
 from msgspec import Struct
 
 from dtask.core.jobs.seats import Seat, Tags
@@ -11,6 +13,8 @@ from dtask.core.placement.leases import Leases, pinned_id
 from dtask.core.placement.place import seat
 from dtask.core.placement.tags import TagIndex
 from dtask.errors import Busy
+
+_RESERVED: Final = frozenset(tags_of.RESERVED)
 
 
 class Moment(Struct):
@@ -33,6 +37,12 @@ class Seating:
 
     def meets(self, kind: Tags, tags: Tags) -> bool:
         """Whether a worker of the tags `kind` meets the requirements `tags`."""
+        has = set(kind)
+        rest = [text for text in tags if text not in has]
+        if not rest:
+            return True
+        if any(_RESERVED.isdisjoint(text) for text in rest):
+            return False  # a plain tag that it has not: by far the most, and there may be many
         index = TagIndex()
         index.add(0, kind)
         return all(index.meeting(requirement, 1) for requirement in tags_of.parse(tags))
@@ -71,12 +81,12 @@ class Seating:
         """How many workers' channels are attached."""
         return self._fleet.attached_bits.bit_count()
 
-    def opened(self) -> set[Tags]:
+    def opened(self) -> list[Tags]:
         """Tags of the workers that have become able to take a task since the last call."""
         opened = self._fleet.opened
-        kinds = {worker.tags for worker in opened if _can_take(worker)}
+        kinds = dict.fromkeys(worker.tags for worker in opened if _can_take(worker))
         opened.clear()
-        return kinds
+        return list(kinds)
 
     def explain(self, tags: Tags) -> dict[str, object]:
         """How many workers can't take a task that requires `tags`, by the first reason."""

@@ -39,6 +39,7 @@ from dtask.wire.frames import (
     StartFrame,
     StopFrame,
     Up,
+    Welcome,
 )
 
 #: Messages of a worker whose commit is awaited; no more are read meanwhile.
@@ -60,13 +61,6 @@ _BUG: Final = "This is a bug in dtask: the scheduler's log tells more."
 Order = StartAttempt | StopAttempt
 
 
-class Life(NamedTuple):
-    """Whose channel it is."""
-
-    worker_id: str
-    incarnation: str
-
-
 class _Unheard(NamedTuple):
     """A message that was handled, and is not durable yet."""
 
@@ -79,8 +73,12 @@ class _Unheard(NamedTuple):
 class Channel:
     """One connection of a worker. Orders may come as soon as it is made; `run` sends them."""
 
-    def __init__(self, life: Life, *, loop: Loop, logs: Logs, clock: Clock, send: Send) -> None:
+    def __init__(
+        self, life: Life, *, loop: Loop, logs: Logs, clock: Clock, send: Send, number: int
+    ) -> None:
         self.life = life
+        #: Tells it from other connections of this scheduler.
+        self.number = number
         #: Code and sentence, once it is to end.
         self.closing: tuple[int, str] | None = None
         #: Why it ended, for people.
@@ -122,6 +120,10 @@ class Channel:
             self._room.set()
 
     # Life
+
+    async def say(self, welcome: Welcome) -> None:
+        """The first thing that is said."""
+        await self._send({"type": "websocket.send", "bytes": frames.encode(welcome)})
 
     async def run(self, receive: Receive) -> None:
         """Speak with the worker until the connection ends, or `close` was asked for."""
@@ -201,7 +203,7 @@ class Channel:
             await self._room.wait()
 
     def _post(self, reports: tuple[Started | Ended, ...]) -> "asyncio.Future[Any]":
-        return self._loop.post(Reports(self.life.worker_id, self.life.incarnation, reports))
+        return self._loop.post(Reports(self.worker_id, self.incarnation, reports))
 
     def _report_of(self, frame: StartedFrame | EndedFrame) -> Started | Ended:
         if isinstance(frame, StartedFrame):

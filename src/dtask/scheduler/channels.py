@@ -7,6 +7,8 @@ ends. Effects for a worker that has none are dropped, because its next Hello say
 """
 
 import asyncio
+import itertools
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -18,6 +20,7 @@ from dtask.core.jobs.events import (
     Attach,
     Attached,
     AttemptName,
+    ChannelOpened,
     CloseChannel,
     Detached,
     HeldAttempt,
@@ -29,7 +32,7 @@ from dtask.errors import DtaskError, InvalidRequest, NotFound, Unavailable
 from dtask.scheduler import log
 from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.answers import Receive, Scope, Send, error_messages
-from dtask.scheduler.channel import Channel, Life, close_message
+from dtask.scheduler.channel import Channel, close_message
 from dtask.scheduler.log_files import Attempt
 from dtask.scheduler.logs import Logs
 from dtask.scheduler.loop import Loop
@@ -60,10 +63,12 @@ class Channels:
         self._clock = clock
         #: By worker: the channel that the core has taken in.
         self._current: dict[str, Channel] = {}
-        #: Those whose Hello is being taken in; what is meant for them must not be missed.
-        self._arriving: dict[Channel, asyncio.Future[Any]] = {}
+        #: Those whose Hello is being taken in, by number.
+        self._arriving: dict[int, Channel] = {}
+        self._numbers = itertools.count(1)
         self._loop: Loop | None = None
         self._performers: dict[type, Callable[[Any], None]] = {
+            ChannelOpened: self._open,
             StartAttempt: self._give,
             StopAttempt: self._give,
             CloseChannel: self._close,
@@ -88,16 +93,10 @@ class Channels:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
         try:
-            channel = await self._welcome(receive, send)
+            await self._speak(receive, send)
         except DtaskError as error:
             with suppress(OSError):
                 await send(close_message(_code_of(error), str(error)))
-            return
-        if channel is not None:
-            try:
-                await channel.run(receive)
-            finally:
-                self._leave(channel)
 
     # Effects
 
@@ -107,88 +106,83 @@ class Channels:
         if performer is not None:
             performer(effect)
 
+    def _open(self, effect: ChannelOpened) -> None:
+        """From here on effects are for this connection; those before were for an earlier one."""
+        channel = self._arriving.get(effect.connection)
+        if channel is None:
+            return
+        before = self._current.get(effect.worker_id)
+        if before is not None:
+            before.close(CLOSE_REPLACED, "Another connection of this worker has taken over.")
+        self._current[effect.worker_id] = channel
+
     def _give(self, order: StartAttempt | StopAttempt) -> None:
-        life = Life(order.worker_id, order.incarnation)
         channel = self._current.get(order.worker_id)
-        if channel is not None and channel.life == life:
+        if channel is not None and channel.incarnation == order.incarnation:
             channel.give(order)
-        for arriving in self._arriving:
-            if arriving.life == life:
-                arriving.give(order)
 
     def _close(self, effect: CloseChannel) -> None:
-        life = Life(effect.worker_id, effect.incarnation)
-        sentence = "This worker is lost, or the scheduler starts over: say hello again."
         channel = self._current.get(effect.worker_id)
-        if channel is not None and channel.life == life:
-            channel.close(CLOSE_AGAIN, sentence)
-        for arriving, attached in self._arriving.items():
-            # Before the answer, it is about what was there before this Hello.
-            if arriving.life == life and attached.done():
-                arriving.close(CLOSE_AGAIN, sentence)
+        if channel is not None and channel.incarnation == effect.incarnation:
+            channel.close(
+                CLOSE_AGAIN, "This worker is lost, or the scheduler starts over: say hello again."
+            )
 
     # Beginning and end
 
-    async def _welcome(self, receive: Receive, send: Send) -> Channel | None:
-        """A channel that the core has taken in, and whose worker knows; None if that has gone."""
+    async def _speak(self, receive: Receive, send: Send) -> None:
+        """From hello to the end. Raises what refuses the hello."""
         assert self._loop is not None
-        loop = self._loop
         hello = await _hello(receive)
         if hello is None:
-            return None
+            return
         channel = Channel(
-            Life(hello.worker_id, hello.incarnation),
-            loop=loop,
+            hello.worker_id,
+            hello.incarnation,
+            loop=self._loop,
             logs=self._logs,
             clock=self._clock,
             send=send,
         )
+        number = next(self._numbers)
+        self._arriving[number] = channel
+        try:
+            await self._welcome(self._loop, channel, number, hello)
+            await channel.run(receive)
+        finally:
+            del self._arriving[number]
+            self._leave(self._loop, channel, number)
+
+    async def _welcome(self, loop: Loop, channel: Channel, number: int, hello: Hello) -> None:
+        """Let the core take it in, and tell the worker what has become of what it holds."""
         ours = hello.cluster_id in (None, loop.cluster_id)
         held = tuple(HeldAttempt(one.fence, one.started) for one in hello.held if ours)
-        answer = loop.post(Attach(hello.worker_id, hello.incarnation, held))
-        self._arriving[channel] = answer
-        try:
-            attached: Attached = await answer
-        finally:
-            del self._arriving[channel]
-        self._take_over(channel)
-        try:
-            names = [_name(kept) for kept in attached.kept]
-            for kept, name in zip(attached.kept, names, strict=True):
-                channel.keep(kept.fence, name)
-            sizes = await self._logs.resume(names)
-            stop = attached.refused if ours else tuple(one.fence for one in hello.held)
-            arrived = tuple(
-                Arrived(kept.fence, *each) for kept, each in zip(attached.kept, sizes, strict=True)
-            )
-            welcome = Welcome(VERSION, loop.cluster_id, stop, arrived)
-            await send({"type": "websocket.send", "bytes": frames.encode(welcome)})
-        except BaseException:
-            self._leave(channel)
-            raise
+        attached: Attached = await loop.ask(
+            Attach(hello.worker_id, hello.incarnation, held, number)
+        )
+        names = [_name(kept) for kept in attached.kept]
+        for kept, name in zip(attached.kept, names, strict=True):
+            channel.keep(kept.fence, name)
+        sizes = await self._logs.resume(names)
+        arrived = tuple(
+            Arrived(kept.fence, *each) for kept, each in zip(attached.kept, sizes, strict=True)
+        )
+        stop = attached.refused if ours else tuple(one.fence for one in hello.held)
+        await channel.say(Welcome(VERSION, loop.cluster_id, stop, arrived))
         log.say(
             "channel attached",
             worker_id=hello.worker_id,
-            kept=len(attached.kept),
+            kept=len(arrived),
             refused=len(stop),
         )
-        return channel
 
-    def _take_over(self, channel: Channel) -> None:
-        before = self._current.get(channel.life.worker_id)
-        if before is not None:
-            before.close(CLOSE_REPLACED, "Another connection of this worker has taken over.")
-        self._current[channel.life.worker_id] = channel
-
-    def _leave(self, channel: Channel) -> None:
+    def _leave(self, loop: Loop, channel: Channel, number: int) -> None:
         """The connection is gone: tell the core, unless another has taken over."""
-        life = channel.life
-        if self._current.get(life.worker_id) is not channel:
-            return
-        del self._current[life.worker_id]
-        assert self._loop is not None
-        self._loop.post(Detached(life.worker_id, life.incarnation)).add_done_callback(_forgive)
-        log.say("channel closed", worker_id=life.worker_id, reason=channel.ended_by)
+        worker_id = channel.worker_id
+        if self._current.get(worker_id) is channel:
+            del self._current[worker_id]
+            loop.post(Detached(worker_id, number)).add_done_callback(_forgive)
+            log.say("channel closed", worker_id=worker_id, reason=channel.ended_by)
 
 
 async def _hello(receive: Receive) -> Hello | None:

@@ -2,14 +2,34 @@
 
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from dtask.sim.timeline import Action, Timeline
-from dtask.sim.weather import CALM, Weather
+from dtask.sim.weather import CALM
 
 #: Seconds on the way: usually, and for the few that are slow.
 DELAY_S: Final = (0.001, 0.05)
 SLOW_S: Final = (0.5, 30.0)
+
+
+class Weather(Protocol):
+    """Probabilities for each message."""
+
+    @property
+    def loss(self) -> float:
+        """It never arrives."""
+        ...
+
+    @property
+    def slow(self) -> float:
+        """It arrives late."""
+        ...
+
+    @property
+    def repeat(self) -> float:
+        """It arrives twice."""
+        ...
+
 
 #: Takes an answer back to the caller.
 Reply = Callable[[Any], None]
@@ -21,7 +41,7 @@ class Network:
     """Carries calls between places that are named by their addresses."""
 
     def __init__(self, timeline: Timeline, weather: Weather, rng: random.Random) -> None:
-        self._weather = weather
+        self._weather: Weather = weather
         #: Addresses that nothing reaches and nothing leaves.
         self.cut: set[str] = set()
         self._timeline = timeline

@@ -59,7 +59,7 @@ def simulate(
     try:
         world.run(seconds)
     except Exception as error:  # noqa: BLE001 (whatever goes wrong in a run is what it found)
-        failure = _told(error)
+        failure = told(error)
     return Outcome(
         seed=seed,
         digest=world.trace.digest,
@@ -141,7 +141,7 @@ class World:
         assert len(self._fleet.processes) == len(self._fleet.worker_ids) == len(views)
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """What did not hold, and where that was seen."""
     seen = traceback.extract_tb(error.__traceback__)[-1]
     what = str(error) or seen.line or ""

@@ -182,8 +182,10 @@ FromWorker = Hello | Up
 FromScheduler = Welcome | Down
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
-_from_scheduler: Final = msgspec.msgpack.Decoder(FromScheduler)
+_from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
+_from_scheduler: Final[msgspec.msgpack.Decoder[FromScheduler]] = msgspec.msgpack.Decoder(
+    FromScheduler
+)
 
 
 def encode(message: FromWorker | FromScheduler) -> bytes:

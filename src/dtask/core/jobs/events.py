@@ -115,13 +115,15 @@ class Attach(Struct, frozen=True):
     worker_id: str
     incarnation: str
     held: tuple[HeldAttempt, ...] = ()
+    #: The shell's number of this connection: a later one replaces those before.
+    connection: int = 0
 
 
 class Detached(Struct, frozen=True):
-    """The worker's channel is gone. Answer: None."""
+    """This connection of the worker is gone. Answer: None. Nothing happens if it was replaced."""
 
     worker_id: str
-    incarnation: str
+    connection: int = 0
 
 
 class Started(Struct, frozen=True, gc=False):
@@ -284,12 +286,15 @@ class Stats(Struct, frozen=True):
 
 
 class ChannelOpened(Struct, frozen=True):
-    """The worker's hello was heeded. Whatever is sent to this life of it before was for an earlier
-    connection, and is stale; whatever comes after this is for the one that said hello.
+    """The worker's hello was heeded.
+
+    Effects before this one were for an earlier connection of it, and came too late; those after
+    it are for this one.
     """
 
     worker_id: str
     incarnation: str
+    connection: int
 
 
 class StartAttempt(Struct, frozen=True):

@@ -6,7 +6,6 @@ are dispatched in the order of their index, so that those never touched are the 
 to the end; they all stand in the same state, and move together.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -47,6 +46,7 @@ class Attempt:
         "number",
         "scheduled_at",
         "seated",
+        "start_by",
         "started_at",
         "stopping",
         "worker_id",
@@ -60,6 +60,8 @@ class Attempt:
         #: Epoch seconds.
         self.scheduled_at = scheduled_at
         self.started_at: float | None = None
+        #: Core time when the worker must have started it; holds until it has.
+        self.start_by = 0.0
         #: A slot of its worker is held for it. Not after a restart, until the worker says hello.
         self.seated = True
         #: A cancel was asked for: however it ends, it is cancelled.
@@ -274,11 +276,6 @@ class Task:
         """The state of those that were never touched; None if there are none."""
         return self.states[self.fresh] if self.fresh < self.size else None
 
-    def touched(self, code: int) -> Iterator[Element]:
-        """The touched elements in a state, by index."""
-        found = [e for e in self.elements.values() if self.states[e.index] == code]
-        return iter(sorted(found, key=lambda element: element.index))
-
     def check(self) -> None:
         """Assert that states, counts, elements and attempts agree."""
         assert self.counts == [self.states.count(code) for code in range(len(STATES))], self
@@ -290,9 +287,9 @@ class Task:
         for index in range(self.fresh):
             assert index in self.elements or self.states[index] == SUCCEEDED, (str(self), index)
         if self.counts[QUEUED] + self.counts[SCHEDULED] + self.counts[RUNNING]:
-            assert self.unmet == 0, self
             assert not self.job.after, self
-            if self.spec.when == "all_succeeded":
+            if self.spec.when == "all_succeeded":  # else an explicit retry may overtake it
+                assert self.unmet == 0, self
                 needs = [self.job.tasks[need] for need in self.spec.needs]
                 assert all(need.counts[SUCCEEDED] == need.size for need in needs), self
 

@@ -10,7 +10,7 @@ stay away.
 """
 
 from collections.abc import Callable
-from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct, structs
@@ -67,7 +67,7 @@ from dtask.core.jobs.model import DEFAULT_QUEUE
 from dtask.core.jobs.names import check_task_name
 from dtask.core.jobs.queues import Lines, Queue
 from dtask.core.jobs.register import Register
-from dtask.core.jobs.rows import AttemptRow, Change, Forget, Past, Snapshot
+from dtask.core.jobs.rows import AttemptRow, Change, Past, Snapshot
 from dtask.core.jobs.seats import Seat, Seats
 from dtask.core.jobs.states import Cause, State
 from dtask.core.jobs.timers import Timers
@@ -84,16 +84,16 @@ DISPATCH_MAX: Final = 200
 KEEP_S: Final = 30 * 86_400.0
 KEEP_JOBS: Final = 100_000
 
-#: Past jobs forgotten in one step, and how often anybody looks.
+#: Past jobs forgotten in one step for their age, how often anybody looks for some, and how soon
+#: again if there are more.
 FORGET_MAX: Final = 100
 FORGET_EVERY_S: Final = 10.0
+FORGET_AGAIN_S: Final = 0.1
 
 #: Ends that an attempt can have without a start.
 _MAY_NOT_HAVE_RUN: Final = frozenset(
     {Cause.START_FAILED, Cause.WORKER_FAILED, Cause.RETURNED, Cause.LOST, Cause.STOPPED}
 )
-
-Due = Callable[[], None]
 
 
 class Settings(Struct, frozen=True):
@@ -120,8 +120,8 @@ class Jobs:
         self._register = Register(self._lines)
         self._tasks_live = 0
         #: By epoch seconds, and by core time.
-        self._wall: Timers[Due] = Timers()
-        self._core: Timers[Due] = Timers()
+        self._wall = Timers()
+        self._core = Timers()
         #: Workers that may hold attempts and whose channel is gone: core time since when.
         self._away: dict[str, float] = {}
         #: More can be dispatched at once than one step may.
@@ -170,9 +170,11 @@ class Jobs:
                 register.hold(attempt)
         for job in register.jobs.values():
             self._take_up(job)
+            for task in job.tasks.values():
+                self._line_up(task)
         for worker_id in register.by_worker:
             self._note_away(worker_id)
-        self._core.add(at + FORGET_EVERY_S, self._forget_some)
+        self._core.add(at + FORGET_EVERY_S, _always, self._forget_some)
 
     def handle(self, event: Any, at: float, now: float) -> Any:  # noqa: ANN401 (see events)
         """Let one event happen. Raises a DtaskError if it is refused: then it changed nothing."""
@@ -182,10 +184,8 @@ class Jobs:
     def pass_time(self, at: float, now: float) -> None:
         """Let what time alone brings about happen."""
         self._at, self._now = at, now
-        while (due := self._wall.pop_due(now)) is not None:
-            due()
-        while (due := self._core.pop_due(at)) is not None:
-            due()
+        self._wall.ring(now)
+        self._core.ring(at)
 
     def next_due(self, stalled_s: float) -> float:
         """Epoch seconds when `pass_time` has something to do."""
@@ -353,6 +353,7 @@ class Jobs:
         if past is not None:
             del register.past[event.job_id]
             job.shown = past.state
+            job.after.update(job_id for job_id in job.spec.after if job_id in register.jobs)
             register.add(job)
             self._tasks_live += len(job.tasks)
         job.ended_at = None
@@ -449,7 +450,7 @@ class Jobs:
         self._away.pop(event.worker_id, None)
         its = register.by_worker.get(event.worker_id, {})
         kept, refused = [], []
-        register.effects.append(ChannelOpened(event.worker_id, event.incarnation))
+        register.effects.append(ChannelOpened(event.worker_id, event.incarnation, event.connection))
         told = {held.fence for held in event.held}
         for attempt in [attempt for fence, attempt in its.items() if fence not in told]:
             self._lose(attempt)
@@ -462,8 +463,11 @@ class Jobs:
             if not found.seated:
                 found.seated = True
                 self._seats.adopt(found.worker_id, found.fence)
-            if held.started and found.started_at is None:
-                self._start(found, self._now)
+            if found.started_at is None:
+                if held.started:
+                    self._start(found, self._now)
+                else:
+                    self._await_start(found)
             if found.stopping:
                 self._stop(found)
         self._counted["refused"] += len(refused)
@@ -475,13 +479,14 @@ class Jobs:
     def _note_away(self, worker_id: str) -> None:
         """Its channel is gone: if it stays away, its attempts are lost."""
         since = self._away[worker_id] = self._at
-        self._core.add(
-            since + self._settings.away_s, partial(self._away_too_long, worker_id, since)
-        )
+        due = since + self._settings.away_s
+        self._core.add(due, self._is_away, self._away_too_long, worker_id, since)
 
-    def _away_too_long(self, worker_id: str, since: float) -> None:
-        if self._away.get(worker_id) == since:
-            self.lose(worker_id, self._at, self._now)
+    def _is_away(self, worker_id: str, since: float) -> bool:
+        return self._away.get(worker_id) == since
+
+    def _away_too_long(self, worker_id: str, _since: float) -> None:
+        self.lose(worker_id, self._at, self._now)
 
     def _on_reports(self, event: Reports) -> Heeded:
         register = self._register
@@ -533,6 +538,7 @@ class Jobs:
     def _fail(self, element: Element, cause: Cause) -> None:
         """An attempt of it failed: it is backed off from, or that was the last one."""
         spec = element.task.spec
+        element.cause = cause
         if cause is Cause.WORKER_FAILED:
             element.crashes += 1
             if element.crashes < spec.crash_limit:
@@ -542,7 +548,6 @@ class Jobs:
             return
         element.failures += 1
         if retry.worth_it(spec.retry, element.failures, cause, element.exit_code):
-            element.cause = cause
             self._back_off(element, retry.pause_s(spec.retry, element.failures, self._draw))
         else:
             self._end(element, FAILED, cause)
@@ -667,6 +672,9 @@ class Jobs:
                 self._skip_job(heir)
             else:
                 self._take_up(heir)
+        for past in list(islice(register.past.values(), 2)):  # two for one, if there were more
+            if len(register.past) > self._settings.keep_jobs:
+                self._forget(past)
 
     def _skip_job(self, job: Job) -> None:
         """A job that it comes after did not succeed."""
@@ -685,6 +693,7 @@ class Jobs:
 
     def _take_up(self, job: Job) -> None:
         """Begin or go on with a job: what may be queued is, the rest is waited for."""
+        hopeless = []
         for task in job.tasks.values():
             if task.ended:
                 continue
@@ -692,8 +701,9 @@ class Jobs:
             task.unmet = sum(not need.ended for need in needs)
             bad = any(need.ended and need.counts[SUCCEEDED] < need.size for need in needs)
             if bad and task.spec.when == "all_succeeded":
-                self._skip(task)
-            self._line_up(task)
+                hopeless.append(task)
+        for task in hopeless:
+            self._skip(task)
         self._wait_for_its_time(job)
 
     def _wait_for_its_time(self, job: Job) -> None:
@@ -701,16 +711,12 @@ class Jobs:
         if job.after:
             return
         if job.waits_until is not None and job.waits_until > self._now:
-            self._wall.add(job.waits_until, partial(self._time_has_come, job))
+            self._wall.add(job.waits_until, _waits_until, self._wait_for_its_time, job)
             return
         job.waits_until = None
         for task in job.tasks.values():
             if task.unmet == 0:
                 self._release(task)
-
-    def _time_has_come(self, job: Job) -> None:
-        if job.job_id in self._register.jobs:
-            self._wait_for_its_time(job)
 
     def _release(self, task: Task) -> None:
         """All that its needs held back is queued."""
@@ -732,24 +738,20 @@ class Jobs:
             if element.code == QUEUED:
                 self._line_up_element(element)
             elif element.code == PENDING and element.not_before is not None:
-                self._wall.add(
-                    element.not_before, partial(self._backoff_over, element, element.not_before)
-                )
+                self._await_backoff(element, element.not_before)
 
     def _line_up_rest(self, task: Task) -> None:
         self._lines.add(task)
         if task.spec.max_queue_s is not None and task.queued_at is not None:
             due = task.queued_at + task.spec.max_queue_s
-            self._wall.add(due, partial(self._rest_waited_too_long, task, task.queued_at))
+            self._wall.add(due, _rest_waits_since, self._rest_waited_too_long, task, task.queued_at)
 
     def _line_up_element(self, element: Element) -> None:
         self._lines.add(element)
         most_s = element.task.spec.max_queue_s
         if most_s is not None and element.queued_at is not None:
-            self._wall.add(
-                element.queued_at + most_s,
-                partial(self._waited_too_long, element, element.queued_at),
-            )
+            due = element.queued_at + most_s
+            self._wall.add(due, _waits_since, self._waited_too_long, element, element.queued_at)
 
     def _queue_again(self, element: Element) -> None:
         element.queued_at = self._now
@@ -759,20 +761,20 @@ class Jobs:
     def _back_off(self, element: Element, pause_s: float) -> None:
         element.not_before = self._now + pause_s
         self._register.move(element, PENDING, self._now, cause=element.cause)
-        self._wall.add(element.not_before, partial(self._backoff_over, element, element.not_before))
+        self._await_backoff(element, element.not_before)
 
-    def _backoff_over(self, element: Element, not_before: float) -> None:
-        if element.code == PENDING and element.not_before == not_before:
-            element.not_before = None
-            self._queue_again(element)
+    def _await_backoff(self, element: Element, not_before: float) -> None:
+        self._wall.add(not_before, _backs_off, self._backoff_over, element, not_before)
 
-    def _rest_waited_too_long(self, task: Task, queued_at: float) -> None:
-        if task.rest_code() == QUEUED and task.queued_at == queued_at:
-            self._register.move_rest(task, FAILED, self._now, cause=Cause.QUEUE_TIMEOUT)
+    def _backoff_over(self, element: Element, _not_before: float) -> None:
+        element.not_before = None
+        self._queue_again(element)
 
-    def _waited_too_long(self, element: Element, queued_at: float) -> None:
-        if element.code == QUEUED and element.queued_at == queued_at:
-            self._end(element, FAILED, Cause.QUEUE_TIMEOUT)
+    def _rest_waited_too_long(self, task: Task, _queued_at: float) -> None:
+        self._register.move_rest(task, FAILED, self._now, cause=Cause.QUEUE_TIMEOUT)
+
+    def _waited_too_long(self, element: Element, _queued_at: float) -> None:
+        self._end(element, FAILED, Cause.QUEUE_TIMEOUT)
 
     def _end(self, element: Element, code: int, cause: Cause | None) -> None:
         element.cause = cause
@@ -806,7 +808,7 @@ class Jobs:
         register.move(element, SCHEDULED, self._now)
         register.rows.append(attempt.row())
         self._counted["dispatched"] += 1
-        self._core.add(self._at + task.spec.start_timeout_s, partial(self._not_started, attempt))
+        self._await_start(attempt)
         register.effects.append(
             StartAttempt(
                 seat.worker_id,
@@ -820,9 +822,18 @@ class Jobs:
             )
         )
 
-    def _not_started(self, attempt: Attempt) -> None:
-        """The worker was given it and has not started it in time: it is queued again."""
-        if attempt.started_at is None and attempt.element.attempt is attempt:
+    def _await_start(self, attempt: Attempt) -> None:
+        """The worker has it, and some time to start it."""
+        attempt.start_by = due = self._at + attempt.element.task.spec.start_timeout_s
+        self._core.add(due, _is_to_start_by, self._not_started, attempt, due)
+
+    def _not_started(self, attempt: Attempt, _start_by: float) -> None:
+        """It was not started in time: it is stopped and queued again.
+
+        But not while the worker's channel is gone: it may have started, and nobody could tell.
+        Then either its hello does, or it is lost.
+        """
+        if self._seats.incarnation(attempt.worker_id) is not None:
             self._stop(attempt)
             self._note_end(attempt, State.CANCELLED, Cause.RETURNED, None)
             self._run_again(attempt, Cause.RETURNED)
@@ -830,19 +841,27 @@ class Jobs:
     # Memory
 
     def _forget_some(self) -> None:
-        """Ended jobs are kept for a time, and up to a number."""
-        register = self._register
-        settings = self._settings
-        for past in list(register.past.values())[:FORGET_MAX]:
-            old = past.ended_at + settings.keep_s <= self._now
-            if not old and len(register.past) <= settings.keep_jobs:
+        """Ended jobs are kept for a time; some that were kept so long are forgotten."""
+        past = self._register.past
+        oldest = list(islice(past.values(), FORGET_MAX))
+        for one in oldest:
+            if not self._kept_enough(one):
                 break
-            register.forget(past)
-            register.rows.append(Forget(past.job_id))
-            register.effects.append(JobForgotten(past.job_id))
-        more = len(register.past) > settings.keep_jobs
+            self._forget(one)
         self._lines.sweep()
-        self._core.add(self._at + (0.1 if more else FORGET_EVERY_S), self._forget_some)
+        more = len(oldest) == FORGET_MAX and oldest[-1].job_id not in past
+        pause_s = FORGET_AGAIN_S if more else FORGET_EVERY_S
+        self._core.add(self._at + pause_s, _always, self._forget_some)
+
+    def _kept_enough(self, past: Past) -> bool:
+        """Whether the job that ended first need not be kept any longer."""
+        settings = self._settings
+        too_many = len(self._register.past) > settings.keep_jobs
+        return too_many or past.ended_at + settings.keep_s <= self._now
+
+    def _forget(self, past: Past) -> None:
+        self._register.forget(past)
+        self._register.effects.append(JobForgotten(past.job_id))
 
     # Look-ups
 
@@ -878,6 +897,37 @@ class Jobs:
 
 
 _ALL_HEEDED: Final = Heeded()
+
+
+# Whether what a timer was set for is still to be done
+
+
+def _always() -> bool:
+    return True
+
+
+def _waits_until(job: Job) -> bool:
+    return job.waits_until is not None and not job.ended
+
+
+def _backs_off(element: Element, not_before: float) -> bool:
+    return element.code == PENDING and element.not_before == not_before
+
+
+def _waits_since(element: Element, queued_at: float) -> bool:
+    return element.code == QUEUED and element.queued_at == queued_at
+
+
+def _rest_waits_since(task: Task, queued_at: float) -> bool:
+    return task.rest_code() == QUEUED and task.queued_at == queued_at
+
+
+def _is_to_start_by(attempt: Attempt, start_by: float) -> bool:
+    held = attempt.element.attempt is attempt
+    return held and attempt.started_at is None and attempt.start_by == start_by
+
+
+# Look-ups
 
 
 def _ended_at(past: Past) -> tuple[float, int]:

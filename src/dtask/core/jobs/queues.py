@@ -2,8 +2,9 @@
 
 A *demand* is one list of requirements, however many tasks have it. A demand that no worker could
 take the last time is *shut*, and none of its tasks is looked at until a worker opens that meets
-it: so what fits nowhere costs nothing and blocks nothing, and a freed slot looks only at demands
-that could use it.
+it: so what fits nowhere costs nothing and blocks nothing. A worker that opens looks only at what
+was shut since one of its *kind*, with the same tags, looked the last time: what was shut before
+that and has stayed so does not fit it.
 
 Of the queues that may run something now, the next is the one with the lowest held slots by
 weight; within it the highest priority, then the oldest job, then the order of its tasks.
@@ -20,10 +21,10 @@ from dtask.core.jobs.events import QueueView
 from dtask.core.jobs.job import PENDING, QUEUED, RUNNING, SCHEDULED, STATES, Element, Task
 from dtask.core.jobs.rows import QueueRow
 
-#: Kinds of workers (lists of tags) whose demands are remembered.
-KINDS_MAX: Final = 1_000
+#: Kinds of workers of which it is remembered what they have looked at.
+KINDS_MAX: Final = 100_000
 
-#: Entries of a line before anybody looks for those that wait no more.
+#: Entries of a line or an order before anybody looks for those that mean nothing any more.
 TIDY_MIN: Final = 64
 
 Tags = tuple[str, ...]
@@ -45,8 +46,8 @@ class Queue:
         "max_queued",
         "max_running",
         "name",
+        "order",
         "paused",
-        "ready",
         "weight",
     )
 
@@ -59,9 +60,11 @@ class Queue:
         self.paused = False
         #: Tasks and elements of its live jobs, by code of their state.
         self.counts = [0] * len(STATES)
-        #: By demand; `ready` are those whose demand is open.
+        #: By demand.
         self.lines: dict[Tags, Line] = {}
-        self.ready: dict[Tags, Line] = {}
+        #: A heap of the lines whose demand is open, by the first entry of each. An entry of it
+        #: may mean nothing any more: that shows when it comes up.
+        self.order: list[tuple[_Key, Line]] = []
 
     @property
     def held(self) -> int:
@@ -128,9 +131,13 @@ class Line:
         entries = self._entries
         while entries:
             key, entry = entries[0]
-            if _waits(entry):
+            if not _waits(entry):
+                heapq.heappop(entries)
+            elif isinstance(entry, Task) and key[3] != entry.fresh:
+                # Some of it was dispatched: those of a lower index that wait again come first.
+                heapq.heapreplace(entries, ((*key[:3], entry.fresh, key[4]), entry))
+            else:
                 return key
-            heapq.heappop(entries)
         return None
 
     def first(self) -> Element:
@@ -149,9 +156,11 @@ class Demand:
 
     def __init__(self, tags: Tags) -> None:
         self.tags = tags
+        #: By queue.
         self.lines: dict[str, Line] = {}
-        #: No worker could take one when it was last asked for.
-        self.shut = False
+        #: No worker could take one when it was last asked for: the number of that refusal, which
+        #: no other one has. 0: it is open.
+        self.shut = 0
 
 
 class Lines:
@@ -161,74 +170,101 @@ class Lines:
         self._meets = meets
         self.queues: dict[str, Queue] = {}
         self._demands: dict[Tags, Demand] = {}
-        #: By the tags of a worker the demands that it meets.
-        self._met: dict[Tags, dict[Tags, None]] = {}
+        #: Those that are shut, the last one last, and how often any was.
+        self._shut: dict[Demand, None] = {}
+        self._shuts = 0
+        #: By the tags of a worker: the last refusal that such a one has looked at.
+        self._looked: dict[Tags, int] = {}
+        #: Entries so far.
         self._entries = 0
 
     def add(self, entry: Task | Element) -> None:
         """A queued element, or a task's untouched ones, waits from now on."""
-        task = entry if isinstance(entry, Task) else entry.task
-        index = task.fresh if entry is task else entry.index  # type: ignore[union-attr]
+        if isinstance(entry, Task):
+            task, index = entry, entry.fresh
+        else:
+            task, index = entry.task, entry.index
         job = task.job
         line = self._line(job.queue, task.tags)
+        head = line.head()
         self._entries += 1
-        line.add((-job.spec.priority, job.job_id, task.place, index, self._entries), entry)
+        key = (-job.spec.priority, job.job_id, task.place, index, self._entries)
+        line.add(key, entry)
+        if not line.demand.shut and (head is None or key < head):
+            _enter(line, key)
 
     def next(self) -> Line | None:
         """The line whose first element's turn it is; None if nothing can be tried."""
-        best: Queue | None = None
-        share = 0.0
+        best: Line | None = None
+        least = 0.0
         for queue in self.queues.values():
-            if self.waiting(queue):
-                its = queue.held / queue.weight
-                if best is None or its < share:
-                    best, share = queue, its
-        if best is None:
-            return None
-        return min(best.ready.values(), key=_head)
+            if not queue.order or not queue.may_run:
+                continue
+            share = queue.held / queue.weight
+            if (best is None or share < least) and (line := self._first(queue)) is not None:
+                best, least = line, share
+        return best
 
     def shut(self, demand: Demand) -> None:
         """No worker can take a task of this demand now."""
-        demand.shut = True
-        for line in demand.lines.values():
-            line.queue.ready.pop(demand.tags, None)
+        assert not demand.shut
+        self._shuts += 1
+        demand.shut = self._shuts
+        self._shut[demand] = None
 
     def open(self, kinds: Iterable[Tags]) -> None:
         """Workers of these tags have become able to take a task."""
         for kind in kinds:
-            for tags in self._demands_of(kind):
-                demand = self._demands[tags]
-                if demand.shut:
-                    demand.shut = False
+            seen = self._looked.get(kind, 0)
+            for demand in self._shut_since(seen):
+                if self._meets(kind, demand.tags):
+                    del self._shut[demand]
+                    demand.shut = 0
                     for line in demand.lines.values():
-                        line.queue.ready[tags] = line
+                        if (head := line.head()) is not None:
+                            _enter(line, head)
+            if seen != self._shuts:
+                if len(self._looked) >= KINDS_MAX:
+                    self._looked.clear()
+                self._looked[kind] = self._shuts
 
     def sweep(self) -> None:
         """Drop all lines in which nothing waits any more. To be called now and then."""
         for queue in self.queues.values():
-            self._tidy(queue, list(queue.lines.values()))
-
-    def waiting(self, queue: Queue) -> bool:
-        """Whether something of a queue could be tried now."""
-        if not queue.ready or not queue.may_run:
-            return False
-        self._tidy(queue, queue.ready.values())
-        return bool(queue.ready)
+            for line in [line for line in queue.lines.values() if line.head() is None]:
+                self._drop(line)
 
     def check(self) -> None:
         """Assert that lines, demands and queues agree."""
         for tags, demand in self._demands.items():
             assert demand.tags == tags
+            assert demand.lines
+            assert bool(demand.shut) == (demand in self._shut)
             for name, line in demand.lines.items():
-                queue = self.queues[name]
-                assert queue.lines[tags] is line
-                assert (tags in queue.ready) == (not demand.shut)
+                assert self.queues[name].lines[tags] is line
         for queue in self.queues.values():
+            entered: dict[Line, _Key] = {}
+            for key, line in queue.order:
+                entered[line] = min(key, entered.get(line, key))
             for tags, line in queue.lines.items():
                 assert self._demands[tags].lines[queue.name] is line
-            assert queue.ready.keys() <= queue.lines.keys()
-        for kind, met in self._met.items():
-            assert set(met) == {tags for tags in self._demands if self._meets(kind, tags)}
+                if not line.demand.shut and (head := line.head()) is not None:
+                    assert entered[line] <= head, tags
+        numbers = [demand.shut for demand in self._shut]
+        assert numbers == sorted(numbers)
+        for demand in self._shut:
+            assert self._demands[demand.tags] is demand
+            for kind, seen in self._looked.items():
+                assert demand.shut > seen or not self._meets(kind, demand.tags)
+
+    def _shut_since(self, seen: int) -> list[Demand]:
+        """Demands that were shut after the refusal of this number."""
+        found = []
+        for demand in reversed(self._shut):
+            if demand.shut <= seen:
+                break
+            found.append(demand)
+        return found
 
     def _line(self, queue: Queue, tags: Tags) -> Line:
         line = queue.lines.get(tags)
@@ -236,41 +272,43 @@ class Lines:
             demand = self._demands.get(tags)
             if demand is None:
                 demand = self._demands[tags] = Demand(tags)
-                for kind, met in self._met.items():
-                    if self._meets(kind, tags):
-                        met[tags] = None
             line = queue.lines[tags] = demand.lines[queue.name] = Line(queue, demand)
-            if not demand.shut:
-                queue.ready[tags] = line
         return line
 
-    def _tidy(self, queue: Queue, lines: Iterable[Line]) -> None:
-        """Drop those of these lines in which nothing waits any more."""
-        for line in [line for line in lines if line.head() is None]:
-            demand = line.demand
-            queue.ready.pop(demand.tags, None)
-            del queue.lines[demand.tags], demand.lines[queue.name]
-            if not demand.lines:
-                del self._demands[demand.tags]
-                for met in self._met.values():
-                    met.pop(demand.tags, None)
+    def _first(self, queue: Queue) -> Line | None:
+        """The line of a queue that comes first among those whose demand is open."""
+        order = queue.order
+        while order:
+            key, line = order[0]
+            head = line.head()
+            if head == key and not line.demand.shut:
+                return line
+            heapq.heappop(order)
+            if head is None:
+                self._drop(line)
+            elif not line.demand.shut and key < head:
+                heapq.heappush(order, (head, line))
+        return None
 
-    def _demands_of(self, kind: Tags) -> dict[Tags, None]:
-        """The demands that a worker of these tags meets."""
-        met = self._met.get(kind)
-        if met is None:
-            if len(self._met) >= KINDS_MAX:
-                self._met.clear()
-            met = self._met[kind] = {
-                tags: None for tags in self._demands if self._meets(kind, tags)
-            }
-        return met
+    def _drop(self, line: Line) -> None:
+        """Nothing waits in it any more."""
+        demand = line.demand
+        if line.queue.lines.get(demand.tags) is not line:
+            return  # it was dropped before
+        del line.queue.lines[demand.tags], demand.lines[line.queue.name]
+        if not demand.lines:
+            del self._demands[demand.tags]
+            self._shut.pop(demand, None)
 
 
-def _head(line: Line) -> _Key:
-    key = line.head()
-    assert key is not None
-    return key
+def _enter(line: Line, head: _Key) -> None:
+    """A line whose demand is open has this for its first entry from now on."""
+    queue = line.queue
+    heapq.heappush(queue.order, (head, line))
+    if len(queue.order) > 2 * len(queue.lines) + TIDY_MIN:
+        open_ = [one for one in queue.lines.values() if not one.demand.shut]
+        queue.order[:] = [(key, one) for one in open_ if (key := one.head()) is not None]
+        heapq.heapify(queue.order)
 
 
 def _waits(entry: Task | Element) -> bool:

@@ -7,7 +7,7 @@ and tells whoever watches. `emit` turns what one event touched into rows, each o
 from dtask.core.jobs.events import TaskChanged
 from dtask.core.jobs.job import ENDED, STATES, SUCCEEDED, Attempt, Element, Job, Task
 from dtask.core.jobs.queues import Lines
-from dtask.core.jobs.rows import Change, Past
+from dtask.core.jobs.rows import Change, Forget, Past
 from dtask.core.jobs.states import Cause
 
 #: What `effects` of the job half are; see `events`.
@@ -33,6 +33,7 @@ class Register:
         #: What this event has brought about so far.
         self.rows: list[Change] = []
         self.effects: list[Effect] = []
+        self._forgotten: list[Forget] = []
         #: Tasks that have ended in this event and whose heirs have not been told yet.
         self.ended: list[Task] = []
         self._elements: dict[Element, None] = {}
@@ -54,11 +55,17 @@ class Register:
         for code, count in enumerate(job.counts):
             queue.counts[code] -= count
         del self.jobs[job.job_id]
+        for earlier in job.spec.after:
+            if (heirs := self.heirs.get(earlier)) is not None:
+                heirs.discard(job.job_id)
+                if not heirs:
+                    del self.heirs[earlier]
         self.past[job.job_id] = Past(job.job_id, job.state, job.key, job.digest, job.ended_at)
 
     def forget(self, past: Past) -> None:
         """A past job is kept no longer."""
         del self.past[past.job_id]
+        self._forgotten.append(Forget(past.job_id))
         if past.key is not None and self.keys.get(past.key) == past.job_id:
             del self.keys[past.key]
 
@@ -160,6 +167,8 @@ class Register:
             task = element.task
             if task.is_array and element.code == SUCCEEDED:
                 task.elements.pop(element.index, None)  # its row tells all that anybody asks for
+        rows += self._forgotten  # last: some may have ended in this very step
+        self._forgotten.clear()
         self._elements.clear()
         self._tasks.clear()
         self._jobs.clear()

@@ -44,7 +44,7 @@ class Seats(Protocol):
         """How many workers' channels are attached."""
         ...
 
-    def opened(self) -> set[Tags]:
+    def opened(self) -> list[Tags]:
         """Tags of the workers that have become able to take a task since the last call."""
         ...
 

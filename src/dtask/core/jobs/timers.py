@@ -1,30 +1,63 @@
 """What is due when: a heap whose entries may have become void by the time they come up."""
 
 import heapq
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVarTuple
 
-T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+#: Entries before anybody looks for those that are void.
+TIDY_MIN: Final = 1024
 
 
-class Timers(Generic[T]):
-    """Things to look at again, by time. Whoever looks checks whether there is anything to do."""
+class Timers:
+    """Things to do, by time. What `still` says of an entry tells whether it is void.
+
+    A void entry may hold on to a job that ended long ago, so they are dropped before they are
+    more than those that count.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, T]] = []
+        self._heap: list[tuple[float, int, _Entry]] = []
         #: Tells entries of the same time apart.
         self._added = 0
+        self._tidy_at = TIDY_MIN
 
-    def add(self, when: float, what: T) -> None:
-        """Look at `what` at `when`."""
+    def add(
+        self,
+        when: float,
+        still: Callable[[*Ts], bool],
+        act: Callable[[*Ts], None],
+        *what: *Ts,
+    ) -> None:
+        """Do `act(*what)` at `when`, if `still(*what)` says so then."""
         self._added += 1
-        heapq.heappush(self._heap, (when, self._added, what))
+        heapq.heappush(self._heap, (when, self._added, (still, act, what)))
+        if len(self._heap) >= self._tidy_at:
+            self._heap = [entry for entry in self._heap if _counts(entry[2])]
+            heapq.heapify(self._heap)
+            self._tidy_at = max(TIDY_MIN, 2 * len(self._heap))
 
     def next_due(self) -> float:
         """When the first is due; infinity if none is."""
         return self._heap[0][0] if self._heap else float("inf")
 
-    def pop_due(self, now: float) -> T | None:
-        """The next thing that is due, taken out; None if there is none."""
-        if self._heap and self._heap[0][0] <= now:
-            return heapq.heappop(self._heap)[2]
-        return None
+    def ring(self, now: float) -> None:
+        """Do all that is due at `now`, in its order."""
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)[2]
+            if _counts(entry):
+                _, act, what = entry
+                act(*what)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+
+#: (still, act, what).
+_Entry = tuple[Callable[..., bool], Callable[..., None], tuple[Any, ...]]
+
+
+def _counts(entry: _Entry) -> bool:
+    still, _, what = entry
+    return still(*what)

@@ -74,6 +74,7 @@ class Worker:
         "alive_at",
         "attached",
         "base",
+        "connection",
         "counted",
         "drained",
         "draining",
@@ -128,6 +129,8 @@ class Worker:
         self.trusted = False
         #: Its channel is open: attempts of jobs can be sent to it.
         self.attached = False
+        #: The shell's number of that channel, or of the last one.
+        self.connection = 0
         self.metrics: dict[str, float | int | str | bool | None] | None = None
         #: What the last heartbeat counted; None if it did not count.
         self.reported: int | None = None
