@@ -36,6 +36,25 @@ async def main(path, groups, *lines):
 asyncio.run(main(*sys.argv[1:]))
 """
 
+ATTEMPTS_AGENT = """
+import asyncio, sys
+from pathlib import Path
+from dtask.worker.runner import Runner
+from worker.test_attempts_of_jobs import order
+
+async def main(path, cluster_id, *lines):
+    runner = Runner(worker_id="w", max_tasks=8, path=Path(path))
+    await runner.start()
+    for fence, line in enumerate(lines, 1):
+        runner.attempt(cluster_id, order(line, fence, job_id=fence))
+    while runner.attempt_end((cluster_id, 1)) is None:
+        await asyncio.sleep(0.005)
+    print("started", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
 
 def duration() -> str:
     """Seconds that no other sleeper on this machine is told to sleep."""
@@ -70,8 +89,25 @@ async def soon(condition: Callable[[], bool]) -> None:
 @contextmanager
 def agent(path: Path, *lines: str, groups: str = "with") -> Iterator[subprocess.Popen[str]]:
     """An agent that has started a task for each line of shell."""
+    with _told(AGENT, str(path), groups, *lines) as process:
+        yield process
+
+
+@contextmanager
+def attempts_agent(path: Path, cluster_id: str, *lines: str) -> Iterator[subprocess.Popen[str]]:
+    """An agent that has started an attempt for each line of shell, and seen the first one end."""
+    with _told(ATTEMPTS_AGENT, str(path), cluster_id, *lines) as process:
+        yield process
+
+
+@contextmanager
+def _told(program: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that says when it has started."""
     process = subprocess.Popen(
-        [sys.executable, "-c", AGENT, str(path), groups, *lines], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *args],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout is not None
     try:
@@ -88,7 +124,7 @@ def guard_of(agent_pid: int) -> psutil.Process:
     found = [
         child
         for child in psutil.Process(agent_pid).children()
-        if "dtask.worker.guard" in child.cmdline()
+        if not is_gone(child) and "dtask.worker.guard" in child.cmdline()
     ]
     assert len(found) == 1
     return found[0]

@@ -39,7 +39,7 @@ class Bench:
         self.executor.terminate(mark)
 
     def launch(self, mark: str, *command: str, env: Mapping[str, str] | None = None) -> int:
-        own = environment(os.environ, mark=mark, facts={}, extra=env or {})
+        own = environment(os.environ, mark=mark, fence=1, facts={}, extra=env or {})
         with (self.directory / "out").open("ab") as out:
             job = Job(command, own, str(self.directory), out.fileno(), out.fileno())
             return self.executor.launch(mark, job).pid
@@ -124,7 +124,11 @@ def test_the_environment_is_clean_and_names_the_attempt(tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench(tmp_path)
         env = environment(
-            own, mark="m", facts={"DTASK_TASK": "a/b"}, extra={"MODE": "fast", "HOME": "/mine"}
+            own,
+            mark="m",
+            fence=7,
+            facts={"DTASK_TASK": "a/b"},
+            extra={"MODE": "fast", "HOME": "/mine"},
         )
         with (tmp_path / "out").open("ab") as out:
             job = Job(("env",), env, str(tmp_path), out.fileno(), out.fileno())
@@ -135,7 +139,8 @@ def test_the_environment_is_clean_and_names_the_attempt(tmp_path: Path) -> None:
             "PATH": os.environ["PATH"],
             "HOME": "/mine",
             "MODE": "fast",
-            "DTASK_ATTEMPT": "m",
+            "DTASK_ATTEMPT": "m.7",
+            "DTASK_FENCE": "7",
             "DTASK_TASK": "a/b",
         }
 

@@ -100,6 +100,7 @@ class Journal:
 
     def open(self) -> None:
         """Take in what is there. Raises OSError if it can't be read."""
+        self.close()
         self.launched, self.ends = {}, {}
         with contextlib.suppress(FileNotFoundError):
             for line in self._path.read_bytes().splitlines():
@@ -108,8 +109,9 @@ class Journal:
 
     def close(self) -> None:
         """Write what was put off, as far as the disk has room."""
-        with contextlib.suppress(OSError):
-            self._write()
+        if self._forgotten:
+            with contextlib.suppress(OSError):
+                self._write()
         if self._handle != -1:
             os.close(self._handle)
             self._handle = -1

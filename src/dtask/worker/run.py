@@ -41,16 +41,14 @@ class Run:
         #: How an attempt of a job ended, once it has.
         self.end: End | None = None
 
-    def facts(self, name: Name) -> dict[str, str]:
-        """What the environment of its processes tells them of themselves."""
-        task_id, fence = name
+    def facts(self, task_id: str) -> dict[str, str]:
+        """What the environment of its processes tells them of themselves, beside the fence."""
         if self.frame is None:
-            return {"DTASK_TASK": task_id, "DTASK_FENCE": str(fence)}
+            return {"DTASK_TASK": task_id}
         return {
             "DTASK_JOB": str(self.frame.job_id),
             "DTASK_TASK": self.frame.task,
             "DTASK_NUMBER": str(self.frame.number),
-            "DTASK_FENCE": str(fence),
             "DTASK_RESULT": self.folder.result,
             "DTASK_DIR": self.folder.work,
         }

@@ -189,7 +189,8 @@ class Runner:
         self._executor.close()
         guard, self._executor, self._lifeline = self._lifeline, None, None
         await self._files.close()
-        await asyncio.gather(*(run.preparing for run in self._runs.values() if run.preparing))
+        preparing = [run.preparing for run in self._runs.values() if run.preparing is not None]
+        await asyncio.gather(*preparing, return_exceptions=True)
         await guard.stop()
         await asyncio.to_thread(self._limits.close)
         if self._group is not None:
@@ -439,7 +440,7 @@ class Runner:
         self._lifeline.expect(run.mark)
         try:
             run.folder.create()
-            process = self._start_process(name, run, start)
+            process = self._start_process(run, start)
         except OSError as error:
             # By ticket there has been one word for both for ever.
             cause: Failure = "start_failed" if run.key is None else "worker_failed"
@@ -451,10 +452,10 @@ class Runner:
             self._lifeline.root(run.mark, process)
             self._launched(run, name, process)
 
-    def _start_process(self, name: Name, run: Run, start: Start) -> Process:
+    def _start_process(self, run: Run, start: Start) -> Process:
         """Raises NotStarted, or OSError if the spool can't be written."""
         frame = run.frame
-        facts = {**run.facts(name), **self._devices.take(run.mark)}
+        facts = {**run.facts(start.task_id), **self._devices.take(run.mark)}
         directory = run.folder.work
         with contextlib.ExitStack() as opened:
             stdin = None
@@ -467,7 +468,9 @@ class Runner:
                 if frame.stdin is not None:
                     stdin = opened.enter_context(Path(run.folder.stdin).open("rb")).fileno()
             stdout, stderr = opened.enter_context(run.folder.logs())
-            env = environment(self._environ, mark=run.mark, facts=facts, extra=start.env)
+            env = environment(
+                self._environ, mark=run.mark, fence=start.fence, facts=facts, extra=start.env
+            )
             wrapped = run.bounds.wrapped(start.command)
             job = Job(start.command, env, directory, stdout, stderr, stdin, wrapped)
             return self._started.launch(run.mark, job)

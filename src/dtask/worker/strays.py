@@ -55,6 +55,18 @@ def look(pid: int) -> Process | None:
     )
 
 
+def rss_bytes(pid: int) -> int:
+    """The largest resident size that the process `pid` has had; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123 (pathlib is too heavy here)
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
 def everyone() -> list[Process]:
     """All processes that can be seen."""
     pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 (too heavy)
@@ -88,7 +100,10 @@ def below(pid: int) -> list[Process]:
 
 
 def mark_of(pid: int) -> str | None:
-    """The mark in the environment of `pid`; None if there is none, or it can't be read."""
+    """The mark in the environment of `pid`; None if there is none, or it can't be read.
+
+    What follows the mark after a dot tells attempts of one directory apart, for themselves.
+    """
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 (too heavy here)
             environment = file.read()
@@ -96,7 +111,7 @@ def mark_of(pid: int) -> str | None:
         return None
     for variable in environment.split(b"\0"):
         if variable.startswith(_MARK):
-            return variable[len(_MARK) :].decode(errors="replace")
+            return variable[len(_MARK) :].partition(b".")[0].decode(errors="replace")
     return None
 
 

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import resource
 import select
 import shutil
 import signal
@@ -49,6 +50,10 @@ INHERITED: Final = (
 #: machine for milliseconds, which short tasks would feel; until then, marks must do.
 GROUP_AFTER_S: Final = 1.0
 
+#: A main process is measured this often. The kernel tells the largest size of one that ended, but
+#: counts what it was before it became the task's program: as large as the agent.
+MEASURE_S: Final = 1.0
+
 #: A tree that is not gone so long after SIGKILL is worth a line in the log.
 STUCK_S: Final = 10.0
 
@@ -83,8 +88,8 @@ class Usage(NamedTuple):
 
     #: User and system, of all processes that were waited for or counted by a control group.
     cpu_s: float
-    #: The largest resident size of one process.
-    max_rss_bytes: int
+    #: The largest resident size of one process; None if it was small and short.
+    max_rss_bytes: int | None
 
 
 class Child:
@@ -103,7 +108,10 @@ class Child:
         self.process = process
         #: The pidfd of its main process; closed once that has ended.
         self.exits = exits
-        self.usage = Usage(0.0, 0)
+        self.usage = Usage(0.0, None)
+        #: The largest resident size seen of its main process, and loop seconds of the last look.
+        self.rss_bytes = 0
+        self.measured = since
         #: Loop seconds of its start.
         self.since = since
         self.group: Group | None = None
@@ -243,16 +251,21 @@ class ProcessExecutor:
             self._sweep(child)
 
     def tend(self) -> None:
-        """Fetch the exits of orphans, give groups to trees that stay, remove those of the gone.
+        """Fetch exits of orphans, measure trees that stay, give them groups, remove empty groups.
 
         To be called now and then.
         """
         self._orphans()
         self._emptying = [group for group in self._emptying if not group.remove()]
-        grown_up = asyncio.get_running_loop().time() - GROUP_AFTER_S
+        now = asyncio.get_running_loop().time()
         for child in self._children.values():
-            if child.group is None and child.since <= grown_up and not child.exited:
+            if child.exited:
+                continue
+            if child.group is None and now - child.since >= GROUP_AFTER_S:
                 self._give_group(child)
+            if now - child.measured >= MEASURE_S:
+                child.measured = now
+                child.rss_bytes = max(child.rss_bytes, strays.rss_bytes(child.process.pid))
 
     def _give_group(self, child: Child) -> None:
         """Make a control group for the child's tree and have it enter."""
@@ -281,7 +294,8 @@ class ProcessExecutor:
         ended = _waited(child.process.pid)
         code = None
         if ended is not None:
-            code, child.usage = ended
+            code, usage = ended
+            child.usage = Usage(usage.cpu_s, usage.max_rss_bytes or child.rss_bytes or None)
         child.popen.returncode = code if code is not None else 0  # it must not wait itself
         child.exited = True
         self._mains.discard(child.process.pid)
@@ -358,7 +372,7 @@ class ProcessExecutor:
             (child,) = self._children.values()
             child.usage = Usage(
                 child.usage.cpu_s + ended[1].cpu_s,
-                max(child.usage.max_rss_bytes, ended[1].max_rss_bytes),
+                max(child.usage.max_rss_bytes or 0, ended[1].max_rss_bytes or 0) or None,
             )
         return ended is not None or strays.look(pid) is None
 
@@ -377,11 +391,17 @@ class ProcessExecutor:
 
 
 def environment(
-    own: Mapping[str, str], *, mark: str, facts: Mapping[str, str], extra: Mapping[str, str]
+    own: Mapping[str, str],
+    *,
+    mark: str,
+    fence: int,
+    facts: Mapping[str, str],
+    extra: Mapping[str, str],
 ) -> dict[str, str]:
     """The clean environment of an attempt.
 
-    A few variables of our `own`, then `extra`, and last the mark and other `facts`. Nothing in it
+    A few variables of our `own`, then `extra`, and last other `facts`, the fence, and the mark, to
+    which the fence is added because attempts one after the other may have the same. Nothing in it
     is called as if it were a token.
     """
     return {
@@ -389,7 +409,8 @@ def environment(
         **{name: own[name] for name in INHERITED if name in own},
         **{name: value for name, value in extra.items() if not name.startswith("DTASK_TOKEN")},
         **facts,
-        strays.MARK_VARIABLE: mark,
+        "DTASK_FENCE": str(fence),
+        strays.MARK_VARIABLE: f"{mark}.{fence}",
     }
 
 
@@ -456,5 +477,6 @@ def _waited(pid: int) -> tuple[int, Usage] | None:
         return None
     if found == 0:
         return None
-    usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
-    return os.waitstatus_to_exitcode(status), usage
+    own_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rss_bytes = used.ru_maxrss * 1024 if used.ru_maxrss > own_kb else None
+    return os.waitstatus_to_exitcode(status), Usage(used.ru_utime + used.ru_stime, rss_bytes)
