@@ -239,10 +239,12 @@ def test_who_follows_does_not_miss_an_end_that_came_before_the_question(tmp_path
 def test_a_follower_that_leaves_leaves_nothing_behind(tmp_path: Path) -> None:
     async def act(logs: Logs) -> None:
         reader = asyncio.create_task(logs.grown(MAIN, "stdout", 0))
-        while not (entry := logs._entries.get(MAIN)) or not entry.waiters:
-            await asyncio.sleep(0)
+        await logs.write(MAIN, [chunk(0, b"err", "stderr")])
+        await logs.sizes((0, "a", -1, 1))  # by now it waits
+        assert logs._entries[MAIN].waiters
         reader.cancel()
         await asyncio.wait([reader])
+        logs.finish(MAIN)
         assert logs._entries == {}
         assert logs._followers == 0
 

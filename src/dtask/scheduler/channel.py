@@ -34,6 +34,7 @@ from dtask.wire.frames import (
     Down,
     DropFrame,
     EndedFrame,
+    Hello,
     LogFrame,
     StartedFrame,
     StartFrame,
@@ -74,9 +75,10 @@ class Channel:
     """One connection of a worker. Orders may come as soon as it is made; `run` sends them."""
 
     def __init__(
-        self, life: Life, *, loop: Loop, logs: Logs, clock: Clock, send: Send, number: int
+        self, hello: Hello, *, number: int, loop: Loop, logs: Logs, clock: Clock, send: Send
     ) -> None:
-        self.life = life
+        self.worker_id = hello.worker_id
+        self.incarnation = hello.incarnation
         #: Tells it from other connections of this scheduler.
         self.number = number
         #: Code and sentence, once it is to end.

@@ -8,7 +8,6 @@ ends. Effects for a worker that has none are dropped, because its next Hello say
 
 import asyncio
 import itertools
-import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -64,7 +63,7 @@ class Channels:
         #: By worker: the channel that the core has taken in.
         self._current: dict[str, Channel] = {}
         #: Those whose Hello is being taken in, by number.
-        self._arriving: dict[int, Channel] = {}
+        self._channels: dict[int, Channel] = {}
         self._numbers = itertools.count(1)
         self._loop: Loop | None = None
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -108,7 +107,7 @@ class Channels:
 
     def _open(self, effect: ChannelOpened) -> None:
         """From here on effects are for this connection; those before were for an earlier one."""
-        channel = self._arriving.get(effect.connection)
+        channel = self._channels.get(effect.connection)
         if channel is None:
             return
         before = self._current.get(effect.worker_id)
@@ -137,28 +136,27 @@ class Channels:
         if hello is None:
             return
         channel = Channel(
-            hello.worker_id,
-            hello.incarnation,
+            hello,
+            number=next(self._numbers),
             loop=self._loop,
             logs=self._logs,
             clock=self._clock,
             send=send,
         )
-        number = next(self._numbers)
-        self._arriving[number] = channel
+        self._channels[channel.number] = channel
         try:
-            await self._welcome(self._loop, channel, number, hello)
+            await self._welcome(self._loop, channel, hello)
             await channel.run(receive)
         finally:
-            del self._arriving[number]
-            self._leave(self._loop, channel, number)
+            del self._channels[channel.number]
+            self._leave(self._loop, channel)
 
-    async def _welcome(self, loop: Loop, channel: Channel, number: int, hello: Hello) -> None:
+    async def _welcome(self, loop: Loop, channel: Channel, hello: Hello) -> None:
         """Let the core take it in, and tell the worker what has become of what it holds."""
         ours = hello.cluster_id in (None, loop.cluster_id)
         held = tuple(HeldAttempt(one.fence, one.started) for one in hello.held if ours)
         attached: Attached = await loop.ask(
-            Attach(hello.worker_id, hello.incarnation, held, number)
+            Attach(hello.worker_id, hello.incarnation, held, channel.number)
         )
         names = [_name(kept) for kept in attached.kept]
         for kept, name in zip(attached.kept, names, strict=True):
@@ -169,19 +167,14 @@ class Channels:
         )
         stop = attached.refused if ours else tuple(one.fence for one in hello.held)
         await channel.say(Welcome(VERSION, loop.cluster_id, stop, arrived))
-        log.say(
-            "channel attached",
-            worker_id=hello.worker_id,
-            kept=len(arrived),
-            refused=len(stop),
-        )
+        log.say("channel attached", worker_id=hello.worker_id, kept=len(arrived), refused=len(stop))
 
-    def _leave(self, loop: Loop, channel: Channel, number: int) -> None:
+    def _leave(self, loop: Loop, channel: Channel) -> None:
         """The connection is gone: tell the core, unless another has taken over."""
         worker_id = channel.worker_id
         if self._current.get(worker_id) is channel:
             del self._current[worker_id]
-            loop.post(Detached(worker_id, number)).add_done_callback(_forgive)
+            loop.post(Detached(worker_id, channel.number)).add_done_callback(_forgive)
             log.say("channel closed", worker_id=worker_id, reason=channel.ended_by)
 
 
