@@ -362,7 +362,7 @@ def _requirements(texts: Iterable[str]) -> list[str]:
     try:
         tags.parse(found, "--tags")
     except InvalidRequest as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(re.sub(r"^--tags\[[0-9]+\]", "--tags", str(error))) from None
     return list(found)
 
 

@@ -41,11 +41,13 @@ def of_words(name: str, words: list[str], dashes: int | None, asked: Asked) -> D
         raise click.UsageError(f"There is nothing to run: {_advice(name, ['COMMAND'])}.")
     if not before:
         return of_command(after, asked)
-    if len(before) > 1:
-        raise click.UsageError(
-            f"{before[0]!r} and what follows it are no command yet: {_advice(name, words)}."
-        )
     file = Path(before[0])
+    if len(before) > 1:
+        for_script = f", or `dtask {name} {file} -- {' '.join(before[1:])}` for a script"
+        raise click.UsageError(
+            f"{before[0]!r} and what follows it are no command yet: {_advice(name, words)}"
+            f"{for_script if file.is_file() else ''}."
+        )
     if not file.is_file():
         raise click.UsageError(f"There is no file {before[0]!r}: {_advice(name, words)}.")
     if file.suffix in JOB_FILES:

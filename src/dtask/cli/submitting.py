@@ -53,6 +53,8 @@ async def submit_async(client: "AsyncClient", draft: Draft) -> "AsyncJob":
 def located(error: DtaskError, draft: Draft) -> DtaskError:
     """The error, told in terms of what the user wrote."""
     field = str(error.facts.get("field", ""))
+    if cycle := error.facts.get("cycle"):
+        field = f"tasks.{cycle[0]}.needs"
     sentence = str(error)
     if draft.locate is not None:
         sentence = f"{draft.locate(field)}: {sentence}"

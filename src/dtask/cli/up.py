@@ -28,7 +28,7 @@ COLOURS: Final = ("cyan", "green", "magenta", "blue", "bright_green", "bright_ma
 #: that `dtask workers` shows better.
 UNSAID: Final = frozenset(
     {"time", "level", "message", "change", "traceback", "scheduler", "schedulers"}
-    | {"address", "tags", "max_tasks"}
+    | {"address", "tags", "max_tasks", "cluster_id"}
 )
 
 WORKERS_MAX: Final = 64
@@ -72,13 +72,15 @@ def command(count: int, port: int, tags: tuple[str, ...], max_tasks: int) -> Non
     """Run a scheduler and workers in this terminal.
 
     They listen on loopback. Ctrl-C stops all; a second one does not wait for running tasks.
+    It is for trying things: jobs and logs are gone when it ends.
     """
     _check(tags)
-    with tempfile.TemporaryDirectory(prefix="dtask-up-") as spools:
+    with tempfile.TemporaryDirectory(prefix="dtask-up-") as directory:
         names = [f"worker-{number}" for number in range(1, count + 1)]
         same = ["--max-tasks", str(max_tasks), "--tags", ",".join(tags), "--log-format", "json"]
-        workers = {name: [*same, "--spool", str(Path(spools) / name)] for name in names}
-        code = asyncio.run(_run(port, workers))
+        workers = {name: [*same, "--spool", str(Path(directory) / name)] for name in names}
+        scheduler = ["--port", str(port), "--data", str(Path(directory) / "scheduler")]
+        code = asyncio.run(_run(scheduler, workers))
     raise click.exceptions.Exit(code)
 
 
@@ -108,7 +110,7 @@ class Lines:
         click.echo(f"{time.strftime('%H:%M:%S')} {self._prefixes[name]} {_readable(line)}")
 
 
-async def _run(port: int, workers: "Mapping[str, list[str]]") -> int:
+async def _run(scheduler: list[str], workers: "Mapping[str, list[str]]") -> int:
     """Start all, wait for a signal or an end, stop all; the exit code."""
     from dtask.cli.local import LocalFleet  # noqa: PLC0415 (--help need not wait for it)
 
@@ -124,7 +126,7 @@ async def _run(port: int, workers: "Mapping[str, list[str]]") -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, ask)
-    living = asyncio.create_task(_live(fleet, port, workers))
+    living = asyncio.create_task(_live(fleet, scheduler, workers))
     asking = asyncio.create_task(asked.wait())
     try:
         await asyncio.wait([living, asking], return_when=asyncio.FIRST_COMPLETED)
@@ -144,9 +146,11 @@ async def _run(port: int, workers: "Mapping[str, list[str]]") -> int:
         await fleet.stop()
 
 
-async def _live(fleet: "LocalFleet", port: int, workers: "Mapping[str, list[str]]") -> "Service":
+async def _live(
+    fleet: "LocalFleet", scheduler: list[str], workers: "Mapping[str, list[str]]"
+) -> "Service":
     """Start all, say what can be tried, return the first service that ends."""
-    url = await fleet.start_scheduler("--port", str(port), "--log-format", "json")
+    url = await fleet.start_scheduler(*scheduler, "--log-format", "json")
     await fleet.start_workers(url, workers)
     await fleet.joined(url)
     click.echo(_ready(url, len(workers)))
@@ -163,6 +167,7 @@ def _ready(url: str, workers: int) -> str:
         f"Ready: a scheduler at {url} and {workers} {noun}.",
         "In another terminal, try",
         *([] if url == DEFAULT_SCHEDULER else [f"  export DTASK_SCHEDULER={url}"]),
+        f"  {name} run -- echo hello",
         f"  {name} workers --watch",
         f"  {name} place",
         f'  curl {url}/api/v1/schedule -d \'{{"task_id":"task-001"}}\' \\',

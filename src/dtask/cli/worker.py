@@ -1,5 +1,6 @@
 """`dtask-worker`: offer this machine's slots, and run what is placed on them."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,17 @@ if TYPE_CHECKING:
     envvar="DTASK_MAX_TASKS",
     show_envvar=True,
     help="Tasks that it takes at once.  [default: the CPUs it may use]",
+)
+@click.option(
+    "--gpus-per-task",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    envvar="DTASK_GPUS_PER_TASK",
+    show_envvar=True,
+    help="GPUs that each task has for itself; with 0, every task sees all of them. "
+    "--max-tasks is then at most what they suffice for.",
 )
 @click.option(
     "--scheduler",
@@ -112,6 +124,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
     advertise: str | None,
     tags: tuple[str, ...],
     max_tasks: int | None,
+    gpus_per_task: int,
     scheduler: tuple[str, ...],
     interval: float,
     grace: float,
@@ -134,6 +147,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
             advertise=advertise,
             tags=tags,
             max_tasks=max_tasks,
+            gpus_per_task=gpus_per_task,
             schedulers=scheduler,
             interval_s=interval,
             drain_s=grace,
@@ -153,6 +167,7 @@ def _settings(
     advertise: str | None,
     tags: tuple[str, ...],
     max_tasks: int | None,
+    gpus_per_task: int,
     schedulers: tuple[str, ...],
     interval_s: float,
     drain_s: float,
@@ -165,19 +180,27 @@ def _settings(
     from dtask.credentials import find_token  # noqa: PLC0415 (same)
     from dtask.worker import machine  # noqa: PLC0415 (same)
     from dtask.worker.agent import Settings  # noqa: PLC0415 (same)
+    from dtask.worker.devices import visible_devices  # noqa: PLC0415 (same)
 
     host, port = split_host_port(addr, "--addr") if addr is not None else ("127.0.0.1", None)
     if advertise is not None:
         split_host_port(advertise, "--advertise")
     named = [tag for text in tags for tag in split(text)]
     own = machine.auto_tags() if "auto" in named else ()
+    devices = visible_devices(os.environ) if gpus_per_task > 0 else ()
+    if max_tasks is None:
+        max_tasks = machine.usable_cpus()
+        if gpus_per_task > 0:
+            max_tasks = max(1, min(max_tasks, len(devices) // gpus_per_task))
     return Settings(
         worker_id=worker_id,
         host=host,
         port=port,
         advertise=advertise,
         tags=tuple(dict.fromkeys([*(tag for tag in named if tag != "auto"), *own])),
-        max_tasks=max_tasks if max_tasks is not None else machine.usable_cpus(),
+        max_tasks=max_tasks,
+        gpus_per_task=gpus_per_task,
+        devices=devices,
         schedulers=scheduler_urls(schedulers),
         interval_s=interval_s,
         drain_s=drain_s,
