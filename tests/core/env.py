@@ -87,6 +87,9 @@ class Env:
         self.story: list[TaskChanged] = []
         #: By worker the fences that it was given and did not report as ended: started or not.
         self.held: dict[str, dict[int, bool]] = {}
+        #: Of each worker the last one.
+        self.connections: dict[str, int] = {}
+        self._connection = 0
         self.cluster = self._new_cluster()
         if with_jobs:
             self._note(self.cluster.restore(self.book.snapshot(), now))
@@ -266,16 +269,19 @@ class Env:
             fences.update(held)
         told = tuple(HeldAttempt(fence, started) for fence, started in fences.items())
         before = len(self._effects)
-        attached: Attached = self.handle(Attach(worker_id, self.life(worker_id), told))
+        self._connection += 1
+        event = Attach(worker_id, self.life(worker_id), told, self._connection)
+        attached: Attached = self.handle(event)
         opened = self._effects.pop(before)
-        assert opened == ChannelOpened(worker_id, self.life(worker_id)), "nothing comes before it"
+        assert opened == ChannelOpened(worker_id, event.incarnation, event.connection)
+        self.connections[worker_id] = event.connection
         for fence in attached.refused:
             del fences[fence]
         return attached
 
     def detach(self, worker_id: str = "w1") -> None:
         """The worker's channel is gone."""
-        self.handle(Detached(worker_id, self.life(worker_id)))
+        self.handle(Detached(worker_id, self.connections[worker_id]))
 
     def life(self, worker_id: str) -> str:
         """The incarnation that the worker last told of."""

@@ -44,7 +44,8 @@ def test_what_needs_a_failed_task_is_skipped_and_so_is_all_that_follows(jobs: En
 
 def test_what_wants_its_needs_all_done_runs_whatever_became_of_them(jobs: Env) -> None:
     jobs.attach("w1")
-    job = jobs.submit({"a": {}, "b": {"needs": ["a"]}, "tidy": {"needs": ["b"], "when": "all_done"}})
+    tidy = {"needs": ["b"], "when": "all_done"}
+    job = jobs.submit({"a": {}, "b": {"needs": ["a"]}, "tidy": tidy})
     jobs.run("1/a", exit_code=1)
     assert jobs.state(job, "b") is State.SKIPPED
     jobs.run("1/tidy")

@@ -217,9 +217,22 @@ def test_the_end_of_a_connection_that_another_has_replaced_means_nothing(jobs: E
     jobs.attach("w1")
     jobs.submit()
     jobs.given("1/main")
-    jobs.handle(Detached("w1", "w1-1"))
-    jobs.handle(Detached("w9", "w9-1"))
+    jobs.handle(Detached("w1", jobs.connections["w1"] - 1))
+    jobs.handle(Detached("w9", 1))
     jobs.quiet()
+
+
+def test_a_worker_that_is_lost_as_another_s_channel_breaks_is_told_of_it(jobs: Env) -> None:
+    jobs.attach("w1")
+    jobs.advance(5)
+    jobs.attach("w2")
+    jobs.advance(14.9)
+    jobs.take("w1", "suspect")
+    jobs.take("w2", "suspect")
+    jobs.now += 0.2
+    jobs.detach("w2")
+    jobs.take("w1", "offline")
+    assert jobs.take(CloseChannel).worker_id == "w1"
 
 
 def test_a_start_that_the_hello_tells_of_is_a_start(jobs: Env) -> None:
@@ -313,7 +326,8 @@ def test_an_end_says_by_itself_that_the_task_had_started(jobs: Env) -> None:
     job = jobs.submit()
     jobs.ended(jobs.given("1/main"), 0, started_at=START - 1)
     assert jobs.state(job) is State.SUCCEEDED
-    assert [m.state for m in jobs.story if m.task] == ["queued", "scheduled", "running", "succeeded"]
+    moves = [move.state for move in jobs.story if move.task]
+    assert moves == ["queued", "scheduled", "running", "succeeded"]
 
 
 def test_a_returned_start_uses_up_nothing_and_is_given_out_again(jobs: Env) -> None:
@@ -464,4 +478,3 @@ def test_a_refused_event_leaves_what_time_brought_about_for_the_next_step(jobs: 
     jobs.take(LogLost)
     jobs.take(CloseChannel)
     assert jobs.state(job) is State.QUEUED
-
