@@ -12,8 +12,8 @@ import msgspec
 from dtask.errors import Conflict, Unavailable
 from dtask.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
 
-#: A file up to this size is checked as a whole when it is opened.
-CHECKED_BYTES_MAX: Final = 16 * 1024**2
+#: A file up to this size is checked as a whole when it is opened: that takes some 0.3 s.
+CHECKED_BYTES_MAX: Final = 128 * 1024**2
 
 #: Seconds to wait for another process that writes: an `sqlite3` command.
 BUSY_S: Final = 5.0

@@ -19,7 +19,7 @@ _ROWS_AT_ONCE: Final = 1_000
 _JOBS_AT_ONCE: Final = 16
 
 #: Above all numbers.
-_ANY: Final = 2**63 - 1
+ANY: Final = 2**63 - 1
 
 _ENDED: Final = ", ".join(f"'{state}'" for state in State if state in ENDS)
 _LIVE: Final = ", ".join(f"'{state}'" for state in State if state not in ENDS)
@@ -45,7 +45,7 @@ _WHOLES: Final = f"""WHERE job_id = ?1 AND idx = {WHOLE} AND task IN (
     ) SELECT task FROM names)"""
 
 #: The newest attempts of a task: their keys out of the index alone.
-_NEWEST_OF_TASK: Final = """WHERE (job_id, task, idx, number) IN (
+_NEWEST_OF_TASK: Final = """NATURAL JOIN (
     SELECT job_id, task, idx, number FROM attempt INDEXED BY attempt_by_fence
     WHERE job_id = ? AND task = ? ORDER BY fence DESC LIMIT ?)
     ORDER BY fence DESC"""
@@ -103,7 +103,7 @@ def jobs(
 ) -> list[JobRow]:
     """Jobs in one of these states (none given: any), the newest first, ids below `before`."""
     newest = "job_id < ? AND queue = ifnull(?, queue) ORDER BY job_id DESC LIMIT ?"
-    bounds = (_ANY if before is None else before, queue, limit)
+    bounds = (ANY if before is None else before, queue, limit)
     if not states:
         return _JOBS_WITHOUT_SPEC.read(connection, f"WHERE {newest}", bounds)
     # The newest of each state, by the index, and of those the newest.
@@ -141,14 +141,16 @@ def attempts(
     """Attempts of a job, a task or an element, the newest first."""
     if _hidden(connection, job_id):
         return []
-    newest = "ORDER BY fence DESC LIMIT ?"
     if task is None:
-        return ATTEMPTS.read(connection, f"WHERE job_id = ? {newest}", (job_id, limit))
+        return ATTEMPTS.read(
+            connection, "WHERE job_id = ? ORDER BY fence DESC LIMIT ?", (job_id, limit)
+        )
     if idx is None:
         return ATTEMPTS.read(connection, _NEWEST_OF_TASK, (job_id, task, limit))
+    # With the plus the few of an element are sorted; without it all of the job are gone through.
     return ATTEMPTS.read(
         connection,
-        f"WHERE job_id = ? AND task = ? AND idx = ? {newest}",
+        "WHERE job_id = ? AND task = ? AND idx = ? ORDER BY +fence DESC LIMIT ?",
         (job_id, task, idx, limit),
     )
 

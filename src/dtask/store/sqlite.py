@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dtask.core.jobs.rows import AttemptRow, Change, JobRecord, JobRow, Snapshot, TaskRow
 from dtask.core.jobs.states import State
@@ -23,10 +23,10 @@ from dtask.store.lock import Lock
 from dtask.store.tables import TABLES
 
 #: Rows of forgotten jobs that one commit deletes, so that none waits for a million of them.
-SWEPT_ROWS_MAX: Final = 5_000
+SWEPT_ROWS_MAX: Final = 2_000
 
-#: Tables with rows of jobs, and their keys.
-_OF_JOBS: Final = (("task", "job_id, task, idx"), ("attempt", "job_id, task, idx, number"))
+#: Tables with rows of jobs, and what their keys hold beside the job.
+_OF_JOBS: Final = (("task", "task, idx"), ("attempt", "task, idx, number"))
 
 
 class SqliteStore:
@@ -84,7 +84,7 @@ class SqliteStore:
             self._hide(batch)
         written = {key[0] for rows in batch.rows.values() for key in rows}
         # Rows of a job must not meet those of a life that was forgotten.
-        rows_max = SWEPT_ROWS_MAX if written.isdisjoint(unswept) else -1
+        rows_max = SWEPT_ROWS_MAX if written.isdisjoint(unswept) else None
         if not self._sweep(rows_max):
             return unswept
         self._writer.execute("DELETE FROM forgotten")
@@ -108,17 +108,40 @@ class SqliteStore:
         writer.execute("INSERT OR IGNORE INTO forgotten SELECT value FROM json_each(?)", ids)
         writer.execute("DELETE FROM job WHERE job_id IN (SELECT value FROM json_each(?))", ids)
 
-    def _sweep(self, rows_max: int) -> bool:
-        """Delete so many rows at most of each table (-1: all); whether none are left."""
+    def _sweep(self, rows_max: int | None) -> bool:
+        """Delete so many rows at most of each table (None: all); whether none are left."""
         clean = True
-        for table, key in _OF_JOBS:
-            deleted = self._writer.execute(
-                f"DELETE FROM {table} WHERE ({key}) IN "
-                f"(SELECT {key} FROM forgotten CROSS JOIN {table} USING (job_id) LIMIT ?)",
-                (rows_max,),
-            ).rowcount
-            clean = clean and deleted != rows_max
+        for table, columns in _OF_JOBS:
+            whole_below = queries.ANY
+            last = self._last_to_sweep(table, columns, rows_max)
+            if last is not None:
+                clean = False
+                whole_below = last[0]
+                self._writer.execute(
+                    f"DELETE FROM {table} WHERE job_id = ? "
+                    f"AND ({columns}) <= ({', '.join('?' * (len(last) - 1))})",
+                    last,
+                )
+            self._writer.execute(
+                f"DELETE FROM {table} WHERE job_id IN "
+                f"(SELECT job_id FROM forgotten WHERE job_id < ?)",
+                (whole_below,),
+            )
         return clean
+
+    def _last_to_sweep(
+        self, table: str, columns: str, rows_max: int | None
+    ) -> tuple[Any, ...] | None:
+        """The key up to which as many rows are hidden; None if there are fewer."""
+        if rows_max is None:
+            return None
+        found = self._writer.execute(
+            f"SELECT job_id, {columns} FROM forgotten CROSS JOIN {table} USING (job_id) "
+            f"ORDER BY job_id, {columns} LIMIT 1 OFFSET ?",
+            (rows_max - 1,),
+        ).fetchone()
+        key: tuple[Any, ...] | None = found
+        return key
 
     # Reading
 
