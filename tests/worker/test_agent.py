@@ -16,7 +16,7 @@ from dtask.errors import InvalidRequest
 from dtask.worker import door
 from servers import RunningScheduler, bearer, running_scheduler
 from worker.processes import duration, eventually, sleepers
-from worker.recording import Recorder, always
+from worker.recording import Recorder, Request, always, ok
 from workers import refused, worker_process
 
 pytestmark = pytest.mark.e2e
@@ -201,8 +201,13 @@ def test_killed_worker_comes_back_at_once_under_its_name() -> None:
 
 
 def test_log_has_a_line_for_each_change_and_none_for_a_heartbeat() -> None:
+    async def answer(request: Request) -> tuple[int, Any]:
+        if request.line.startswith("POST"):
+            return await ok(request)
+        return 404, {"error": "There is no such path.", "code": "no_route"}
+
     async def main() -> None:
-        async with Recorder() as scheduler:
+        async with Recorder(answer) as scheduler:
             arguments = ("--interval", "0.05", "--log-format", "json", "--id", "w1")
 
             def work() -> str:
@@ -215,6 +220,7 @@ def test_log_has_a_line_for_each_change_and_none_for_a_heartbeat() -> None:
         assert [line["message"] for line in lines] == [
             "worker started",
             f"The scheduler {scheduler.url} knows this worker.",
+            f"The scheduler {scheduler.url} has no channel for jobs: it only places tasks here.",
             "worker stopped",
         ]
         assert lines[0]["worker_id"] == "w1"
@@ -329,6 +335,7 @@ def test_flags_may_be_set_by_the_environment(tmp_path: Path) -> None:
         "DTASK_ADVERTISE": "--advertise: ",
         "DTASK_TAGS": "--tags: ",
         "DTASK_MAX_TASKS": "--max-tasks",
+        "DTASK_GPUS_PER_TASK": "--gpus-per-task",
         "DTASK_SCHEDULER": "DTASK_SCHEDULER: ",
         "DTASK_INTERVAL": "--interval",
         "DTASK_GRACE": "--grace",

@@ -246,6 +246,7 @@ class Story:
             case LogFrame():
                 at = STREAMS.index(frame.stream)
                 assert frame.offset == arrived[at]
+                assert 0 < len(frame.data) <= frames.CHUNK_BYTES_MAX
                 arrived[at] += len(frame.data)
                 self.unheard[self.last] = self.unheard.get(self.last, 0) + len(frame.data)
             case EndedFrame():
@@ -284,6 +285,7 @@ class Story:
             self.unheard = {}
         assert self.over == self.arrived.keys()
         assert sent(self.talk) is None
+        assert not self.talk._tracks, "what is over is not remembered"
 
 
 @given(st.randoms(use_true_random=False))

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
@@ -27,6 +28,7 @@ from dtask.wire.placement import check_id
 from dtask.wire.ticket import ticket_key
 from dtask.worker import door
 from dtask.worker.channels import Channels
+from dtask.worker.devices import Devices
 from dtask.worker.heartbeat import (
     INTERVAL_S,
     Heartbeat,
@@ -67,6 +69,9 @@ class Settings:
     advertise: str | None = None
     tags: tuple[str, ...] = ()
     max_tasks: int
+    #: GPUs that each task has for itself, of those that this worker sees; 0: they are shared.
+    gpus_per_task: int = 0
+    devices: tuple[str, ...] = ()
     schedulers: tuple[str, ...]
     interval_s: float = INTERVAL_S
     drain_s: float = DRAIN_S
@@ -79,6 +84,9 @@ class Settings:
             check_id(self.worker_id, "--id")
         checked_tags(self.tags, "--tags")
         checked_max_tasks(self.max_tasks, "--max-tasks")
+        Devices(
+            self.devices, per_task=self.gpus_per_task, max_tasks=self.max_tasks, environ=os.environ
+        )
         checked_interval_s(self.interval_s, "--interval")
         if not 0 <= self.drain_s < math.inf:
             raise InvalidRequest(
@@ -125,6 +133,9 @@ class Agent:
             on_ended=self._beat.end,
             on_attempt_started=self._channels.started,
             on_attempt_ended=self._channels.ended,
+            fetch=self._channels.fetch,
+            gpus_per_task=settings.gpus_per_task,
+            devices=settings.devices,
         )
         self._listener = Listener(self._runner, ticket_key(settings.token), SystemClock())
         #: The first signal, and the second.

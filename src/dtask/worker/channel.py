@@ -374,9 +374,9 @@ class Channel:
             looked_at = now()
             for fence in dialogue.running():
                 self._growing.set()
-                log = self._runner.attempt_log((cluster_id, fence))
-                if log is not None and dialogue.grown(
-                    fence, log.log_bytes("stdout"), log.log_bytes("stderr")
+                folder = self._runner.attempt_log((cluster_id, fence))
+                if folder is not None and dialogue.grown(
+                    fence, folder.log_bytes("stdout"), folder.log_bytes("stderr")
                 ):
                     self._news.set()
             await asyncio.sleep(max(LOOK_S, (now() - looked_at) / LOOK_SHARE))
@@ -436,8 +436,8 @@ class Channel:
 def _read(logs: list[tuple[Folder | None, Piece]]) -> list[tuple[Piece, bytes]]:
     """What the pieces are to hold; nothing where the log is gone."""
     return [
-        (piece, log.read(piece.stream, piece.offset, piece.length) if log is not None else b"")
-        for log, piece in logs
+        (piece, folder.read(piece.stream, piece.offset, piece.length) if folder else b"")
+        for folder, piece in logs
     ]
 
 

@@ -13,26 +13,45 @@ from dtask.wire.placement import HeartbeatBody, HeldTask, check_id
 
 _DECODE: Final = Body(HeartbeatBody).decode
 
-_OK: Final[Message] = {"type": "http.response.body", "body": encode({"status": "ok"})}
-_DRAINED: Final[Message] = {
-    "type": "http.response.body",
-    "body": encode({"status": "ok", "drained": True}),
-}
+#: The answers to a worker that is not drained, and to one that is.
+_Answers = tuple[Message, Message]
+
+
+def _answers(**facts: str) -> _Answers:
+    ok = {"status": "ok", **facts}
+    return (
+        {"type": "http.response.body", "body": encode(ok)},
+        {"type": "http.response.body", "body": encode({**ok, "drained": True})},
+    )
+
+
+_PLAIN: Final = _answers()
 
 
 class Heartbeats:
-    """The endpoint. The answer tells a worker whether an operator drains it."""
+    """The endpoint. The answer tells a worker whether an operator drains it.
+
+    A trusted one, which may get jobs, is told whose they would be.
+    """
 
     def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._handle = loop.handle
+        #: With the cluster_id, which is known once the loop runs.
+        self._trusted: _Answers | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, trusted: bool) -> None:
         """Take in one heartbeat."""
         body = _DECODE(await read_body(scope, receive, BODY_BYTES_MAX))
         heard = self._handle(event_of(body, trusted))
-        answer = _DRAINED if heard.drained else _OK
+        answer = (self._trusted_answers() if trusted else _PLAIN)[heard.drained]
         await send(ok_start(len(answer["body"])))
         await send(answer)
+
+    def _trusted_answers(self) -> _Answers:
+        if self._trusted is None:
+            self._trusted = _answers(cluster_id=self._loop.cluster_id)
+        return self._trusted
 
 
 def event_of(body: HeartbeatBody, trusted: bool) -> events.Heartbeat:
