@@ -151,7 +151,7 @@ def _unavailable(path: Path, error: sqlite3.Error) -> Unavailable:
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return damaged(path, error)
     if name == "SQLITE_FULL":
-        sentence = f"{path} can't grow: the disk is full. Make room."
+        sentence = f"{path} can't be written: the disk is full. Make room on it."
     elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         sentence = f"{path} is being written by another process (an sqlite3 command?): end it."
     else:
