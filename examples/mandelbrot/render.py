@@ -80,7 +80,10 @@ def main(size: int, tiles: int, picture: Path, *, alone: bool) -> None:
         print(b"".join(client.logs(f"{job_id}/join")).decode(), end="")
     if all(worker.address.startswith("127.0.0.1:") for worker in workers):
         cores = len(os.sched_getaffinity(0))
-        print(f"All workers run on this machine, whose cores are {cores}: no speed-up is above.")
+        print(
+            f"All workers share the {cores} cores of this machine, so {cores} times is the most to "
+            f"expect. What else ran here meanwhile is in these times, too."
+        )
 
 
 if __name__ == "__main__":

@@ -116,10 +116,11 @@ def test_a_port_in_use_is_one_sentence(shell: Shell) -> None:
     assert f":{port} (Address already in use)" in line
 
 
-def test_the_demo_runs_tasks_where_they_were_placed_and_stops_clean(tmp_path: Path) -> None:
+def test_the_demo_runs_tasks_and_a_job_and_leaves_its_picture_alone(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "dtask.cli.demo"],
+        [sys.executable, "-m", "dtask.cli.demo", "--size", "64"],
         env=clean_environment(tmp_path),
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=3 * PATIENCE_S,
@@ -128,4 +129,6 @@ def test_the_demo_runs_tasks_where_they_were_placed_and_stops_clean(tmp_path: Pa
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "32 tasks on 16 slots in " in ended.stdout
     assert ended.stdout.endswith("All stopped; nothing is left running.\n")
-    assert list(tmp_path.iterdir()) == []  # its state was elsewhere, and is gone
+    assert "mandelbrot.png: 64 x 64 pixels" in ended.stdout
+    # Its state was elsewhere, and is gone.
+    assert [path.name for path in tmp_path.iterdir()] == ["mandelbrot.png"]
