@@ -592,3 +592,55 @@ def test_task_that_a_scheduler_would_refuse_is_refused_here(
 
 def test_repeated_tags_are_sent_once() -> None:
     assert heartbeat.checked_tags(["a", "b", "a"]) == ("a", "b")
+
+
+def test_slots_that_no_name_stands_for_are_counted_for_each_scheduler_by_itself() -> None:
+    async def main() -> None:
+        async with Recorder() as one, Recorder() as other:
+            taken = {one.url: 0, other.url: 3}
+            beat = beating([one.url, other.url], unnamed=lambda url: taken[url])
+            async with beat:
+                await other.until(lambda: other.last["current_tasks"] == 3)
+                with beat.task("task-001"):
+                    beat.wake()
+                    await one.until(lambda: one.last["current_tasks"] == 1)
+                    await other.until(lambda: other.last["current_tasks"] == 4)
+                    assert one.last["tasks"] == other.last["tasks"] == ["task-001"]
+                assert beat.current_tasks == 0
+
+    asyncio.run(main())
+
+
+def test_only_those_schedulers_are_told_at_once_that_are_named() -> None:
+    async def main() -> None:
+        async with (
+            Recorder() as one,
+            Recorder() as other,
+            beating([one.url, other.url], interval_s=60) as beat,
+        ):
+            await one.until(lambda: len(one.requests) == 1)
+            await other.until(lambda: len(other.requests) == 1)
+            beat.wake([other.url])
+            await other.until(lambda: len(other.requests) == 2, within_s=2)
+            assert len(one.requests) == 1
+
+    asyncio.run(main())
+
+
+def test_answers_tell_which_scheduler_it_was_and_which_store_it_has() -> None:
+    async def main() -> None:
+        answers: list[tuple[str, str | None]] = []
+        knows = always(200, {"status": "ok", "cluster_id": "c1"})
+        async with Recorder(knows) as scheduler:
+            beat = beating(
+                scheduler.url,
+                interval_s=0.05,
+                on_answered=lambda url, cluster_id: answers.append((url, cluster_id)),
+            )
+            async with beat:
+                await scheduler.until(lambda: len(answers) >= 1)
+                scheduler.answer = ok
+                await scheduler.until(lambda: answers[-1] == (scheduler.url, None))
+            assert answers[0] == (scheduler.url, "c1")
+
+    asyncio.run(main())
