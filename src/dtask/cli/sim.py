@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--scenario",
-    type=click.Choice(["faults", "stale-counts"]),
+    type=click.Choice(["faults", "jobs", "stale-counts"]),
     default="faults",
     show_default=True,
-    help="stale-counts: how often a full worker is handed out, by another scheduler's rule and "
-    "by dtask's.",
+    help="faults: placement. jobs: the job half, its store and channels. stale-counts: how often a "
+    "full worker is handed out, by another scheduler's rule and by dtask's.",
 )
 @click.option("--trace", is_flag=True, help="Print every event, and the hash of them all.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each run, with its hash.")
@@ -59,10 +59,10 @@ def command(
         return
     outcomes = []
     for one in range(seed, seed + seeds):
-        outcome = _simulate(one, seconds, trace=trace)
+        outcome = _simulate(scenario, one, seconds, trace=trace)
         outcomes.append(outcome)
         if invocation.mode == "text":
-            _tell(outcome, seconds, verbose=verbose or trace or seeds == 1)
+            _tell(outcome, scenario, seconds, verbose=verbose or trace or seeds == 1)
     if invocation.mode == "json":
         invocation.print_json(outcomes)
     elif seeds > 1:
@@ -71,13 +71,16 @@ def command(
         context.exit(FAILED)
 
 
-def _simulate(seed: int, seconds: float, *, trace: bool) -> "Outcome":
-    from dtask.sim.world import simulate  # noqa: PLC0415 (commands start fast)
+def _simulate(scenario: str, seed: int, seconds: float, *, trace: bool) -> "Outcome":
+    if scenario == "jobs":
+        from dtask.sim.jobs.world import simulate  # noqa: PLC0415 (commands start fast)
+    else:
+        from dtask.sim.world import simulate  # noqa: PLC0415 (same)
 
     return simulate(seed, seconds=seconds, listen=click.echo if trace else None)
 
 
-def _tell(outcome: "Outcome", seconds: float, *, verbose: bool) -> None:
+def _tell(outcome: "Outcome", scenario: str, seconds: float, *, verbose: bool) -> None:
     """One run in a line; or, if it failed, its last events and how to see it again."""
     if outcome.failure is None:
         if verbose:
@@ -87,14 +90,17 @@ def _tell(outcome: "Outcome", seconds: float, *, verbose: bool) -> None:
     click.secho(f"seed {outcome.seed}: {outcome.failure}", fg="red")
     click.echo(f"{_size(outcome)}, trace {outcome.digest}; above are the last {len(outcome.tail)}.")
     longer = "" if seconds == SECONDS else f" --seconds {seconds:g}"
-    click.echo(f"To see it again: dtask sim --seed {outcome.seed}{longer}")
+    which = "" if scenario == "faults" else f" --scenario {scenario}"
+    click.echo(f"To see it again: dtask sim --seed {outcome.seed}{which}{longer}")
 
 
 def _size(outcome: "Outcome") -> str:
     counts = outcome.counts
+    placements = counts.get("placements", 0)
     return (
         f"{outcome.lines:,} events in {outcome.elapsed_s:g} virtual seconds, "
-        f"{counts.get('faults', 0)} faults, {counts.get('placements', 0)} placements"
+        f"{counts.get('faults', 0)} faults, "
+        + (f"{jobs} jobs" if (jobs := counts.get("jobs")) else f"{placements} placements")
     )
 
 

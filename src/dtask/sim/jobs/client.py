@@ -90,7 +90,7 @@ class Client:
             if isinstance(answer, Submitted):
                 self.waiting -= 1
                 self._jobs.append(answer.job_id)
-                self._site.counts["placements"] += 1
+                self._site.counts["jobs"] += 1
                 twice = self._rng.random() < 0.1  # noqa: PLR2004 (sent again all the same)
                 if twice and not self._stopped:
                     self.waiting += 1
@@ -173,7 +173,7 @@ class Client:
             retry=Retry(
                 max=rng.choice((0, 1, 2)), backoff_s=1.0, on_exit=rng.choice(((), (), (75,)))
             ),
-            crash_limit=rng.choice((2, 5)),
+            crash_limit=rng.choice((1, 2, 5)),
             timeout_s=rng.choice((None, None, 5.0)),
             max_queue_s=rng.choice((None, None, None, 30.0)),
             grace_s=1.0,

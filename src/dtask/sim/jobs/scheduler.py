@@ -42,6 +42,9 @@ SETTINGS: Final = Settings(keep_s=120.0, keep_jobs=40)
 #: Until a store that did not answer is read again.
 RELOAD_S: Final = 1.0
 
+#: Steps between two looks at every invariant: they cost more than all the rest.
+CHECK_EVERY: Final = 8
+
 MakeCluster = Callable[[float, Settings, Callable[[], float]], Cluster]
 
 
@@ -107,6 +110,7 @@ class Scheduler:
         self.up = False
         self._stalled = False
         self._inbox: list[Callable[[], None]] = []
+        self._steps = 0
         self._wires: list[Wire] = []
         self._boot()
 
@@ -232,7 +236,9 @@ class Scheduler:
             step = self._cluster.handle(event, self._now())
         except DtaskError as error:
             step = Step(error)
-        self._cluster.check()
+        self._steps += 1
+        if self._steps % CHECK_EVERY == 0:
+            self._cluster.check()
         if not isinstance(event, Tick | Heartbeat):
             self._note(f"{type(event).__name__} -> {_told(step.answer)}")
         self._take(step, reply)

@@ -1,0 +1,167 @@
+"""The job half under faults: every seed holds, runs meet what they are to meet, bugs are found."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from dtask.core.cluster import Cluster, Settings, Step
+from dtask.core.jobs.events import Reports
+from dtask.core.jobs.jobs import Jobs
+from dtask.core.jobs.register import Register
+from dtask.core.jobs.rows import TaskRow
+from dtask.core.outbox import Outbox
+from dtask.sim.jobs.world import simulate
+
+SEEDS = 500
+CHUNKS = 20
+
+#: Each bug must show within so many seeds.
+FOUND_WITHIN = 40
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_every_seed_holds(chunk: int) -> None:
+    for seed in range(chunk, SEEDS, CHUNKS):
+        outcome = simulate(seed)
+        assert outcome.failure is None, "\n".join(
+            [*outcome.tail, f"seed {seed}: {outcome.failure}"]
+        )
+
+
+def test_runs_meet_what_they_are_to_meet() -> None:
+    """Runs in which nothing happens would hold, too."""
+    missing = {
+        "a commit failed",
+        "scheduler is killed",
+        "scheduler runs again",
+        "clock is stepped",
+        "its disk is lost",
+        "an older copy is put in place",
+        "a channel breaks",
+        "'s channel is cut off",
+        "is cut off",
+        "thaws",
+        "retires",
+        "log of fence",
+        "is forgotten",
+        "queue_timeout",
+        "upstream",
+        "start_failed",
+        "timeout",
+        "pending exit",
+        "stop fence",
+        "failed lost",
+        " offline",
+        "-> store_failed",
+        "-> unknown_queue",
+        "-> job_ended",
+    }
+
+    def listen(line: str) -> None:
+        missing.difference_update([thing for thing in missing if thing in line])
+
+    seed = 0
+    while missing and seed < SEEDS:
+        simulate(seed, listen=listen)
+        seed += 1
+    assert not missing
+
+
+# The simulation's own power: each of these bugs must be seen from outside.
+
+
+class Unchecked(Cluster):
+    """A core whose invariants nobody looks at from inside."""
+
+    def check(self) -> None:
+        pass
+
+
+def found_by(make: Callable[[float, Settings, Callable[[], float]], Cluster] = Unchecked) -> str:
+    """What the first run that fails says."""
+    for seed in range(FOUND_WITHIN):
+        outcome = simulate(seed, make=make)
+        if outcome.failure is not None:
+            return outcome.failure
+    pytest.fail(f"not found within {FOUND_WITHIN} seeds")
+
+
+def test_it_finds_effects_that_do_not_wait_for_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Outbox, "add", _eager(Outbox.add))
+    assert "committed" in found_by()
+
+
+def _eager(add: Callable[..., bool]) -> Callable[..., bool]:
+    def eager(outbox: Outbox[Any], changes: tuple[Any, ...], letter: Any) -> bool:
+        add(outbox, changes, letter._replace(effects=(), reply=lambda _: None))
+        return False
+
+    return eager
+
+
+def test_it_finds_results_that_are_accepted_by_an_old_fence() -> None:
+    class Trusting(Unchecked):
+        """Takes a report by its task, whichever attempt of it the report speaks of."""
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self._elements: dict[int, Any] = {}
+
+        def handle(self, event: Any, now: float) -> Step:
+            if self._jobs is not None and isinstance(event, Reports):
+                register = self._jobs._register
+                for fence, attempt in register.attempts.items():
+                    self._elements.setdefault(fence, attempt.element)
+                event = structs.replace(event, reports=tuple(map(self._renamed, event.reports)))
+                for report in event.reports:
+                    if (attempt := register.attempts.get(report.fence)) is not None:
+                        element = attempt.element
+                        register.let_go(attempt)
+                        attempt.worker_id = event.worker_id
+                        register.hold(attempt)
+                        assert element.attempt is attempt
+            return super().handle(event, now)
+
+        def _renamed(self, report: Any) -> Any:
+            element = self._elements.get(report.fence)
+            if element is None or element.attempt is None:
+                return report
+            return structs.replace(report, fence=element.attempt.fence)
+
+    assert found_by(Trusting)
+
+
+def test_it_finds_a_row_that_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    emit = Register.emit
+
+    def forgetful(register: Register) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        changes, effects = emit(register)
+        kept = tuple(c for c in changes if not (isinstance(c, TaskRow) and c.state == "succeeded"))
+        return kept, effects
+
+    monkeypatch.setattr(Register, "emit", forgetful)
+    assert found_by()
+
+
+def test_it_finds_a_worker_that_is_lost_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Jobs.__init__
+
+    def hasty(jobs: Jobs, seats: Any, settings: Any, draw: Any) -> None:
+        begin(jobs, seats, structs.replace(settings, away_s=0.0), draw)
+
+    monkeypatch.setattr(Jobs, "__init__", hasty)
+    assert "started again" in found_by()
+
+
+def test_it_finds_heirs_that_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Jobs, "_wait_for_its_time", impatient_start)
+    assert found_by()
+
+
+def impatient_start(jobs: Jobs, job: Any) -> None:
+    """Releases every task at once."""
+    job.waits_until = None
+    for task in job.tasks.values():
+        jobs._release(task)
