@@ -13,8 +13,7 @@ PROGRAM = "from dtask.cli.main import main; main()"
 def run(scenario: str, seed: int, hash_seed: str) -> str:
     """The trace of a run in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, "sim", "--scenario", scenario]
-        + ["--seed", str(seed), "--trace"],
+        [sys.executable, "-c", PROGRAM, "sim", "--scenario", scenario, f"--seed={seed}", "--trace"],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         check=True,
         capture_output=True,
