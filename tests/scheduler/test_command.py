@@ -43,6 +43,11 @@ def run(*arguments: str, state_home: Path, **env: str) -> subprocess.CompletedPr
         (["--warm-up", "-1"], 2, "--warm-up: expected seconds"),
         (["--insecure", "--require-token"], 2, "--insecure: it contradicts --require-token"),
         (["--token-file", "/no/such/file"], 1, "/no/such/file can't be read"),
+        (["--keep-days", "0"], 2, "--keep-days: expected days, at most 3650, got 0."),
+        (["--keep-jobs", "-1"], 2, "--keep-jobs: expected 0 to 1000000, got -1."),
+        (["--log-max-mb", "0"], 2, "--log-max-mb: expected 1 to 65536, got 0."),
+        (["--port", "0", "--data", "/etc/passwd"], 2, "'/etc/passwd' is a file"),
+        (["--port", "0", "--data", "/proc/none"], 1, "/proc/none can't be used"),
         (["extra"], 2, "unexpected extra argument"),
     ],
 )
@@ -62,6 +67,28 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert f"can't listen on 127.0.0.1:{port} (Address already in use)" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_data_directory_in_use_is_told() -> None:
+    with servers.scheduler_process() as running:
+        ended = run("--port", "0", state_home=running.state_home)
+        assert ended.returncode == 1
+        data = running.state_home / "dtask" / "scheduler"
+        said = f"Another scheduler (process {running.process.pid}) uses {data}: stop it, or give"
+        assert said in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+
+
+def test_what_is_in_the_data_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with servers.scheduler_process(env={"DTASK_DATA": str(data)}):
+        assert sorted(path.name for path in data.iterdir() if "-" not in path.name) == [
+            "blobs",
+            "dtask.db",
+            "lock",
+            "logs",
+        ]
+        assert data.stat().st_mode & 0o77 == 0
 
 
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
