@@ -9,15 +9,20 @@ from dtask.core import attempts as core
 from dtask.core.attempts import (
     Attempts,
     Drain,
+    Drop,
     Ended,
     Exited,
     Forget,
     Freed,
     Gone,
+    Heard,
     Held,
     Kill,
     Launch,
     LaunchFailed,
+    Prepare,
+    Prepared,
+    Restore,
     Start,
     Stop,
     Terminate,
@@ -245,6 +250,142 @@ def test_a_refused_event_changes_nothing() -> None:
     assert before == (env.attempts.held(), env.find(fence=5), env.attempts.next_deadline())
 
 
+def kept(task: str = "t", fence: int = 1, **fields: Any) -> Start:
+    return Start(task, fence, ("true",), {}, kept=True, **fields)
+
+
+def test_a_kept_end_is_remembered_until_it_is_heard_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(core, "REMEMBERED_MAX", 2)
+    env = Env()
+    for fence in range(10):
+        env.handle(kept("t", fence))
+        env.finish("t", fence, log_bytes=core.REMEMBERED_BYTES_MAX)
+    assert env.attempts.next_deadline() is None
+    assert env.advance(2 * core.REMEMBERED_S) == []
+    assert all(env.attempts.find("t", fence) for fence in range(10))
+    assert env.handle(Heard("t", 3)) == [Forget("t", 3)]
+    assert env.handle(Heard("t", 3)) == []
+    assert env.attempts.find("t", 3) is None
+    assert env.attempts.find("t", 4) is not None
+
+
+def test_a_kept_attempt_that_is_still_held_is_not_forgotten_by_a_word_too_early() -> None:
+    env = Env()
+    env.handle(kept())
+    assert env.handle(Heard("t", 1)) == []
+    assert env.find().state == "running"
+
+
+def test_a_refused_kept_attempt_ends_as_returned_and_says_why() -> None:
+    env = Env(slots=1)
+    env.handle(kept("a", 5))
+    for start, why in ((kept("b", 6), "All 1 slots"), (kept("a", 4), "fence 5")):
+        name = (start.task_id, start.fence)
+        assert env.handle(start) == [Ended(*name)]
+        assert env.find(*name).cause == "returned"
+        assert why in (env.find(*name).error or "")
+    env.handle(Drain())
+    env.handle(kept("c", 7))
+    assert "draining" in (env.find("c", 7).error or "")
+    assert env.attempts.held() == [("a", 5)]
+
+
+def test_a_dropped_attempt_is_stopped_and_leaves_no_memory() -> None:
+    env = Env()
+    env.handle(kept())
+    assert env.handle(Drop("t", 1)) == [Terminate("t", 1)]
+    env.handle(Exited("t", 1, -15))
+    assert env.handle(Gone("t", 1)) == [Forget("t", 1), Freed("t", 1)]
+    assert env.attempts.find("t", 1) is None
+    env.handle(kept("t", 2))
+    env.finish("t", 2)
+    assert env.handle(Drop("t", 2)) == [Forget("t", 2)]
+    assert env.handle(Drop("t", 3)) == []
+
+
+def test_files_are_prepared_before_the_launch_and_only_then_time_runs() -> None:
+    env = Env()
+    start = kept(prepare=True, timeout_s=5)
+    assert env.handle(start) == [Held("t", 1), Prepare(start)]
+    assert env.find().state == "waiting"
+    assert env.advance(60) == []
+    assert env.handle(Prepared("t", 1)) == [Launch(start)]
+    assert env.handle(Prepared("t", 1)) == []
+    assert env.find().started_at == 1060.0
+    assert env.advance(5) == [Terminate("t", 1)]
+
+
+def test_a_stop_while_files_are_prepared_ends_it_and_what_comes_later_changes_nothing() -> None:
+    env = Env()
+    env.handle(kept(prepare=True))
+    assert env.handle(Stop("t", 1)) == [Ended("t", 1), Freed("t", 1)]
+    for late in (Prepared("t", 1), LaunchFailed("t", 1, "It did not come.", "worker_failed")):
+        assert env.handle(late) == []
+    assert (env.find().state, env.find().cause, env.find().error) == ("ended", "stopped", None)
+
+
+def test_files_that_cannot_be_prepared_end_the_attempt() -> None:
+    env = Env()
+    env.handle(kept(prepare=True))
+    failed = LaunchFailed("t", 1, "It did not come.", "worker_failed")
+    assert env.handle(failed) == [Ended("t", 1), Freed("t", 1)]
+    assert (env.find().cause, env.find().error) == ("worker_failed", "It did not come.")
+
+
+def test_a_newer_fence_takes_the_place_of_one_whose_files_are_prepared() -> None:
+    env = Env()
+    env.handle(kept(prepare=True))
+    newer = kept(fence=2, prepare=True)
+    assert env.handle(newer) == [Held("t", 2), Ended("t", 1), Prepare(newer), Freed("t", 1)]
+    assert env.find(fence=1).cause == "superseded"
+    assert env.handle(Prepared("t", 1)) == []
+    assert env.handle(Prepared("t", 2)) == [Launch(newer)]
+
+
+def test_an_heir_with_files_has_them_prepared_when_its_turn_comes() -> None:
+    env = Env()
+    env.handle(kept())
+    heir = kept(fence=2, prepare=True)
+    env.handle(heir)
+    env.handle(Exited("t", 1, -15))
+    assert env.handle(Gone("t", 1)) == [Ended("t", 1), Prepare(heir)]
+
+
+def test_the_grace_is_the_attempts_own_or_that_of_its_stop() -> None:
+    env = Env(grace_s=3)
+    env.handle(kept(grace_s=60.0))
+    env.handle(Stop("t", 1))
+    assert env.attempts.next_deadline() == 1060.0
+    env.handle(Stop("t", 1, grace_s=5.0))
+    assert env.attempts.next_deadline() == 1005.0
+    env.handle(Stop("t", 1, grace_s=100.0))  # a deadline never moves away
+    assert env.attempts.next_deadline() == 1005.0
+
+
+def test_what_was_wrong_with_the_end_gives_way_to_what_ended_it() -> None:
+    env = Env(slots=2)
+    for task in ("a", "b"):
+        env.handle(kept(task))
+    env.handle(Stop("b", 1))
+    for task in ("a", "b"):
+        env.handle(Exited(task, 1, 0))
+        env.handle(Gone(task, 1, 0, "result_too_large", "It is too large."))
+    assert (env.find("a").cause, env.find("a").error) == ("result_too_large", "It is too large.")
+    assert (env.find("b").cause, env.find("b").error) == ("stopped", None)
+
+
+def test_what_an_earlier_life_held_has_ended_and_is_kept() -> None:
+    env = Env()
+    lost = Restore("t", 1, 900.0, 1000.0, None, "lost", "The worker died.")
+    assert env.handle(lost) == []
+    assert (env.find().state, env.find().cause) == ("ended", "lost")
+    assert env.attempts.held() == []
+    assert env.handle(kept()) == []  # known, so not started again
+    assert env.handle(Heard("t", 1)) == [Forget("t", 1)]
+
+
 TASKS = st.sampled_from("abc")
 FENCES = st.integers(1, 5)
 
@@ -255,11 +396,14 @@ class Worker(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.env = Env(slots=2, grace_s=3)
+        self.fence = 0
         #: Name -> what its process tree was told last.
         self.trees: dict[core.Name, str] = {}
         self.names: set[core.Name] = set()
         self.ended: set[core.Name] = set()
         self.launched: set[core.Name] = set()
+        #: Those whose files are fetched, or were when they ended.
+        self.preparing: set[core.Name] = set()
 
     def act(self, event: core.Event) -> None:
         try:
@@ -283,6 +427,10 @@ class Worker(RuleBasedStateMachine):
             case Kill(task, fence):
                 assert self.trees[task, fence] in ("exited", "terminated")
                 self.trees[task, fence] = "killed"
+            case Prepare(begun):
+                name = (begun.task_id, begun.fence)
+                assert name not in self.launched
+                self.preparing.add(name)
             case Held(task, fence):
                 self.names.add((task, fence))
             case Freed(task, fence):
@@ -291,10 +439,31 @@ class Worker(RuleBasedStateMachine):
                 assert (task, fence) not in self.trees
                 assert (task, fence) not in self.ended
                 self.ended.add((task, fence))
+            case Forget(task, fence):
+                assert (task, fence) not in self.trees
+                self.ended.discard((task, fence))
 
     @rule(task=TASKS, fence=FENCES, timeout_s=st.none() | st.integers(1, 9))
     def start(self, task: str, fence: int, timeout_s: int | None) -> None:
         self.act(start(task, fence, timeout_s))
+
+    @rule(task=TASKS, prepare=st.booleans(), timeout_s=st.none() | st.integers(1, 9))
+    def start_kept(self, task: str, prepare: bool, timeout_s: int | None) -> None:
+        self.fence += 1  # a scheduler gives out each fence once, in order
+        self.act(kept(f"job-{task}", self.fence, prepare=prepare, timeout_s=timeout_s))
+
+    @precondition(lambda self: self.preparing)
+    @rule(data=st.data(), succeeds=st.booleans())
+    def files_come_or_not(self, data: st.DataObject, succeeds: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.preparing)))
+        self.preparing.remove(name)
+        self.act(Prepared(*name) if succeeds else LaunchFailed(*name, "None.", "worker_failed"))
+
+    @rule(data=st.data(), event=st.sampled_from([Stop, Drop, Heard]))
+    def a_kept_one_is_spoken_of(self, data: st.DataObject, event: type) -> None:
+        known = [name for name in self.env.attempts._attempts if name[0].startswith("job-")]
+        if known:
+            self.act(event(*data.draw(st.sampled_from(sorted(known)))))
 
     @rule(task=TASKS, fence=FENCES)
     def stop(self, task: str, fence: int) -> None:
@@ -334,7 +503,8 @@ class Worker(RuleBasedStateMachine):
     def names_and_trees_agree_with_the_machine(self) -> None:
         assert self.names == set(self.env.attempts.held())
         assert len(self.names) <= 2
-        assert {task for task, _ in self.trees} == {task for task, _ in self.names}
+        waiting = {name for name in self.preparing if name in self.names}
+        assert {task for task, _ in {*self.trees, *waiting}} == {task for task, _ in self.names}
 
     def teardown(self) -> None:
         """Once all is stopped and time passes, every tree is killed and nothing is left."""
@@ -349,6 +519,9 @@ class Worker(RuleBasedStateMachine):
                 self.act(Gone(*name))
         assert not self.trees
         assert not self.names
+        assert self.env.attempts._kept == {
+            name for name in self.ended if name[0].startswith("job-")
+        }
 
 
 TestWorker = Worker.TestCase
