@@ -18,7 +18,7 @@ JOB_ID_MAX: Final = 2**53 - 1
 NUMBER_MAX: Final = 10**9
 
 _DIGITS_MAX: Final = 15
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 def job_id_of(scope: Scope) -> int:
