@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ("core", "over_http", "heartbeats", "memory", "start", "short_tasks")
+PROGRAMS = ("core", "over_http", "heartbeats", "memory", "start", "short_tasks", "ended_jobs")
 
 
 def main() -> None:
