@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from dtask.core.jobs.rows import Change, Snapshot
+from dtask.core.jobs.rows import Change, Forget, Snapshot
 from dtask.errors import Unavailable
 from dtask.sim.jobs.weather import Weather
 from dtask.sim.timeline import Timeline
@@ -31,6 +31,8 @@ class Disk:
         self.store = MemoryStore("cluster-0")
         #: How often what was committed has been taken back, by a loss or an older copy.
         self.setbacks = 0
+        #: Jobs that are kept no longer, by the scheduler's own word.
+        self.forgotten: set[int] = set()
         self._older = self.store.copy()
         #: The commit under way, and its number: an end that comes for another one is void.
         self._under_way: list[Change] | None = None
@@ -56,7 +58,7 @@ class Disk:
     def cut_short(self) -> None:
         """The scheduler dies: a commit under way is there as a whole or not at all."""
         if self._under_way is not None and self._rng.random() < 0.5:  # noqa: PLR2004 (either way)
-            self.store.commit(self._under_way)
+            self._keep(self._under_way)
         self._under_way = None
 
     def lose(self) -> None:
@@ -69,6 +71,11 @@ class Disk:
         self.store = self._older.copy()
         self._set_back()
 
+    def _keep(self, changes: list[Change]) -> None:
+        """These are durable."""
+        self.forgotten.update(change.job_id for change in changes if isinstance(change, Forget))
+        self.store.commit(changes)
+
     def _set_back(self) -> None:
         self.setbacks += 1
         self._older = self.store.copy()
@@ -79,7 +86,7 @@ class Disk:
         changes, self._under_way = self._under_way, None
         fails = self._rng.random() < self.weather.commit_fails
         if not fails or self._rng.random() < 0.5:  # noqa: PLR2004 (it may be there all the same)
-            self.store.commit(changes)
+            self._keep(changes)
         done(Unavailable("The disk is full.", code="store_failed") if fails else None)
 
     def _copy_now_and_then(self) -> None:

@@ -31,7 +31,6 @@ class Ledger:
         #: Jobs whose submit was acknowledged, with the disk's setbacks until then.
         self._acknowledged: dict[int, tuple[JobSpec, int]] = {}
         self._keys: dict[str, tuple[int, int]] = {}
-        self._forgotten: set[int] = set()
         #: Elements that were shown to have succeeded, with the setbacks until then.
         self._succeeded: dict[Element, int] = {}
         #: Living processes of attempts: fence -> which.
@@ -53,7 +52,7 @@ class Ledger:
         assert found or answer.known, "acknowledged, not committed"
         setbacks = self._disk.setbacks
         before = self._keys.get(key)
-        if before is not None and before[1] == setbacks and before[0] not in self._forgotten:
+        if before is not None and before[1] == setbacks and before[0] not in self._disk.forgotten:
             assert before[0] == answer.job_id, f"key {key} stands for two jobs"
         self._keys[key] = (answer.job_id, setbacks)
         self._acknowledged[answer.job_id] = (spec, setbacks)
@@ -76,7 +75,6 @@ class Ledger:
                 self._see_change(effect)
             case JobForgotten():
                 assert self._disk.store.record(effect.job_id) is None
-                self._forgotten.add(effect.job_id)
             case _:
                 pass
 
@@ -135,7 +133,7 @@ class Ledger:
         """Every acknowledged job has ended, and every run of it can be explained."""
         assert not self._processes, f"processes live on: {sorted(self._processes)}"
         for job_id, (spec, setbacks) in self._acknowledged.items():
-            if setbacks != self._disk.setbacks or job_id in self._forgotten:
+            if setbacks != self._disk.setbacks or job_id in self._disk.forgotten:
                 continue
             record = self._disk.store.record(job_id)
             assert record is not None, f"job {job_id} was acknowledged, and is lost"
