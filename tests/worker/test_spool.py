@@ -21,8 +21,10 @@ def opened(path: Path, log_bytes_max: int = 20) -> Spool:
 def folder_with(spool: Spool, stdout: bytes) -> Folder:
     folder = spool.folder("m")
     folder.create()
-    with folder.logs() as (out, _):
-        os.write(out, stdout)
+    out, err = folder.logs()
+    os.write(out, stdout)
+    os.close(out)
+    os.close(err)
     return folder
 
 
@@ -86,9 +88,11 @@ def test_a_stream_is_cut_at_half_the_cap_while_the_other_keeps_its_half(tmp_path
     folder.cut()
     assert folder.truncated
     assert (folder.path / "stdout").stat().st_size == 10
-    with folder.logs() as (out, err):
-        os.write(out, b"lost")
-        os.write(err, b"kept")
+    out, err = folder.logs()
+    os.write(out, b"lost")
+    os.write(err, b"kept")
+    os.close(out)
+    os.close(err)
     folder.cut()
     assert folder.read("stdout", 0, 100) == b"0123456789"
     assert folder.read("stderr", 0, 100) == b"kept"
@@ -184,10 +188,11 @@ def test_a_directory_left_empty_is_used_again_and_any_other_is_not(tmp_path: Pat
     ):
         folder = spool.folder()
         folder.create()
-        with folder.logs():
-            pass
+        for handle in folder.logs():
+            os.close(handle)
         subprocess.run(["sh", "-c", line], cwd=folder.path, check=True)
         folder.settle()
+        folder.empties()
         assert spool.forget(folder, ("c", number)) == again, line
         after = spool.folder()
         assert (after.mark == folder.mark) == again

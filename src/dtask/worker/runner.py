@@ -456,9 +456,13 @@ class Runner:
         """Raises NotStarted, or OSError if the spool can't be written."""
         frame = run.frame
         facts = {**run.facts(start.task_id), **self._devices.take(run.mark)}
+        env = environment(
+            self._environ, mark=run.mark, fence=start.fence, facts=facts, extra=start.env
+        )
         directory = run.folder.work
-        with contextlib.ExitStack() as opened:
-            stdin = None
+        stdin = None
+        opened = []
+        try:
             if frame is not None:
                 run.bounds = self._limits.bounds(
                     run.mark, cpus=frame.cpus, memory_mb=frame.memory_mb
@@ -466,14 +470,16 @@ class Runner:
                 if frame.cwd is not None:
                     directory = str(Path(directory, frame.cwd))
                 if frame.stdin is not None:
-                    stdin = opened.enter_context(Path(run.folder.stdin).open("rb")).fileno()
-            stdout, stderr = opened.enter_context(run.folder.logs())
-            env = environment(
-                self._environ, mark=run.mark, fence=start.fence, facts=facts, extra=start.env
-            )
+                    stdin = os.open(run.folder.stdin, os.O_RDONLY | os.O_CLOEXEC)
+                    opened.append(stdin)
+            stdout, stderr = run.folder.logs()
+            opened += [stdout, stderr]
             wrapped = run.bounds.wrapped(start.command)
             job = Job(start.command, env, directory, stdout, stderr, stdin, wrapped)
             return self._started.launch(run.mark, job)
+        finally:
+            for handle in opened:
+                os.close(handle)
 
     def _launched(self, run: Run, name: Name, process: Process) -> None:
         """Write down what the next life must know, then tell."""

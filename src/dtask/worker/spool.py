@@ -27,7 +27,6 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -95,11 +94,13 @@ class Folder:
         self.truncated = False
         #: Bytes of each stream, once nobody writes any more.
         self._settled: dict[Stream, int] | None = None
+        #: The working directory was empty when nobody used it any more.
+        self._empty = False
 
     @property
     def mark(self) -> str:
         """The name of the directory."""
-        return self.path.name
+        return self._at[self._at.rindex("/") + 1 :]
 
     @property
     def work(self) -> str:
@@ -123,29 +124,27 @@ class Folder:
             self.made = True
             os.mkdir(self.work, 0o700)  # noqa: PTH102 (same)
 
-    @contextlib.contextmanager
-    def logs(self) -> Iterator[tuple[int, int]]:
-        """Descriptors of stdout and stderr for the task to append to. Raises OSError."""
+    def logs(self) -> tuple[int, int]:
+        """Descriptors of stdout and stderr for the task to append to. Raises OSError.
+
+        They are the caller's to close.
+        """
         stdout = os.open(f"{self._at}/stdout", _APPENDED, 0o600)
         try:
-            stderr = os.open(f"{self._at}/stderr", _APPENDED, 0o600)
-            try:
-                yield stdout, stderr
-            finally:
-                os.close(stderr)
-        finally:
+            return stdout, os.open(f"{self._at}/stderr", _APPENDED, 0o600)
+        except OSError:
             os.close(stdout)
+            raise
 
     def settle(self) -> bool:
         """Nobody writes here any more. False if the result is over its limit; then there is none.
 
         Before, nothing of the result can be read, for it may still change.
         """
-        self.cut()
-        sizes = {stream: min(self._size(stream), self._stream_bytes_max) for stream in _LOGS}
-        result_bytes = self._size("result")
-        fits = result_bytes <= RESULT_BYTES_MAX
-        self._settled = {**sizes, "result": result_bytes if fits else 0}
+        stdout, stderr = self.cut()
+        result = self._size("result")
+        fits = result <= RESULT_BYTES_MAX
+        self._settled = {"stdout": stdout, "stderr": stderr, "result": result if fits else 0}
         return fits
 
     def log_bytes(self, stream: Stream) -> int:
@@ -154,13 +153,21 @@ class Folder:
             return self._settled[stream]
         return 0 if stream == "result" else min(self._size(stream), self._stream_bytes_max)
 
-    def cut(self) -> None:
-        """Cut off what has been written past the cap; what is written later meets the same end."""
-        for stream in _LOGS:
-            if self._size(stream) > self._stream_bytes_max:
-                self.truncated = True
-                with contextlib.suppress(OSError):
-                    os.truncate(f"{self._at}/{stream}", self._stream_bytes_max)
+    def cut(self) -> tuple[int, int]:
+        """Cut off what has been written past the cap; what is written later meets the same end.
+
+        Answers how much of stdout and of stderr there is to read.
+        """
+        return self._cut("stdout"), self._cut("stderr")
+
+    def _cut(self, stream: Stream) -> int:
+        size = self._size(stream)
+        if size <= self._stream_bytes_max:
+            return size
+        self.truncated = True
+        with contextlib.suppress(OSError):
+            os.truncate(f"{self._at}/{stream}", self._stream_bytes_max)
+        return self._stream_bytes_max
 
     def read(self, stream: Stream, offset: int, bytes_max: int) -> bytes:
         """Up to `bytes_max` of a stream from `offset`; nothing if there is nothing (yet)."""
@@ -183,11 +190,12 @@ class Folder:
     def empties(self) -> bool:
         """Whether the working directory is empty, or gone; else it takes `remove_work`."""
         try:
-            return not os.listdir(self.work)  # noqa: PTH208 (paths of short tasks are strings)
+            self._empty = not os.listdir(self.work)  # noqa: PTH208 (paths of short tasks are strings)
         except FileNotFoundError:
             return True
         except OSError:
             return False
+        return self._empty
 
     def remove_work(self) -> None:
         """Remove the working directory and what is in it, as far as possible."""
@@ -202,7 +210,7 @@ class Folder:
         try:
             if self.log_bytes("result"):
                 os.unlink(self.result)  # noqa: PTH108 (paths of short tasks are strings)
-            if set(os.listdir(self._at)) != _FRESH or os.listdir(self.work):  # noqa: PTH208 (same)
+            if not self._empty or set(os.listdir(self._at)) != _FRESH:  # noqa: PTH208 (same)
                 return None
             if os.lstat(self.work).st_mode != stat.S_IFDIR | 0o700:
                 return None
