@@ -1,16 +1,25 @@
 """The worker process and attempts of jobs: how it is killed, drained and told apart."""
 
 import asyncio
+import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from servers import RunningScheduler, bearer, running_scheduler
+from servers import (
+    RunningScheduler,
+    SchedulerProcess,
+    bearer,
+    running_scheduler,
+    scheduler_process,
+)
 from worker.counterpart import TOKEN, Counterpart, Front, shell, start_frame
 from worker.processes import duration, eventually, sleepers, soon
 from worker.recording import Recorder
@@ -200,6 +209,27 @@ def test_job_runs_on_a_worker_and_takes_one_slot_of_it() -> None:
         eventually(lambda: client.get("/workers").json()[0]["current_tasks"] == 0)
 
 
+def test_files_of_a_task_are_fetched_from_its_scheduler() -> None:
+    data = b"read me\n"
+    digest = sha256(data).hexdigest()
+    with (
+        running_scheduler() as scheduler,
+        worker_process("--id", "w1", scheduler=scheduler.url),
+        jobs(scheduler) as client,
+    ):
+        client.put(f"/blobs/{digest}", content=data).raise_for_status()
+        body = {
+            "command": ["sh", "-c", "cat in/file -"],
+            "files": {"in/file": f"sha256:{digest}"},
+            "stdin": f"sha256:{digest}",
+        }
+        answer = client.post("/jobs", json=body)
+        assert answer.status_code == 201, answer.text
+        job = f"/jobs/{answer.json()['job_id']}"
+        eventually(lambda: state(client, job) in ("succeeded", "failed"))
+        assert client.get(f"{job}/tasks/main/log").text == "read me\n" * 2
+
+
 def test_jobs_go_on_when_the_worker_is_killed_and_started_again(tmp_path: Path) -> None:
     with running_scheduler() as scheduler, jobs(scheduler) as client:
         arguments = ("--id", "w1", "--spool", str(tmp_path))
@@ -213,3 +243,40 @@ def test_jobs_go_on_when_the_worker_is_killed_and_started_again(tmp_path: Path) 
                 eventually(lambda: state(client, job) == "succeeded")
         assert sleepers(seconds) == []
         assert client.get(job).json()["tasks"]["main"]["number"] == 2
+
+
+def test_killed_scheduler_that_comes_back_finds_what_runs_and_what_ended(tmp_path: Path) -> None:
+    token = "a-token-for-tests-only"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def scheduler() -> AbstractContextManager[SchedulerProcess]:
+        return scheduler_process(
+            *("--data", str(tmp_path / "data"), "--port", str(port), "--warm-up", "0"),
+            env={"DTASK_TOKEN": token},
+        )
+
+    def client(url: str) -> httpx.Client:
+        return httpx.Client(base_url=f"{url}/api/v1", headers=bearer(token), timeout=30)
+
+    go, runs = tmp_path / "go", tmp_path / "runs"
+    line = f"echo $DTASK_TASK >> {runs}; until [ -e {go} ]; do sleep 0.02; done; echo done"
+    with contextlib.ExitStack() as stack:
+        with scheduler() as first, client(first.url) as http:
+            stack.enter_context(worker_process("--id", "w1", scheduler=first.url, token=token))
+            commands = {"short": line, "long": line.replace(str(go), f"{go}2")}
+            tasks = {name: {"command": ["sh", "-c", each]} for name, each in commands.items()}
+            job = f"/jobs/{http.post('/jobs', json={'tasks': tasks}).json()['job_id']}"
+            eventually(lambda: runs.exists() and len(runs.read_text().split()) == 2)
+            first.process.kill()
+            first.process.wait()
+        go.touch()
+        with scheduler() as second, client(second.url) as http:
+            eventually(lambda: http.get(job).json()["tasks"]["short"]["state"] == "succeeded")
+            assert http.get(job).json()["tasks"]["long"]["state"] == "running"
+            tmp_path.joinpath("go2").touch()
+            eventually(lambda: state(http, job) == "succeeded")
+            assert http.get(f"{job}/tasks/short/log").text == "done\n"
+            assert http.get(f"{job}/tasks/long/log").text == "done\n"
+            assert sorted(runs.read_text().split()) == ["long", "short"]
+            stack.close()
