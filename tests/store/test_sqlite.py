@@ -344,6 +344,24 @@ def test_a_backup_is_a_store_with_all_that_was_committed(tmp_path: Path) -> None
     store.close()
 
 
+def test_a_backup_is_not_mixed_with_the_log_of_the_file_that_it_replaces(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    store = SqliteStore(path)
+    store.backup(tmp_path / "copy")
+    store.commit([job(501)])
+    log = path.with_name("dtask.db-wal")
+    left = log.read_bytes()
+    store.close()
+    (tmp_path / "copy").rename(path)
+    log.write_bytes(left)  # as a process that was killed leaves it
+    assert refused(path, "remove dtask.db-wal") == "store_corrupt"
+    assert log.read_bytes() == left
+    log.unlink()
+    store = SqliteStore(path)
+    assert store.load().last_job_id == 500
+    store.close()
+
+
 def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
     store = SqliteStore(filled(tmp_path))
     target = tmp_path / "copy"

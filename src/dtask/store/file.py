@@ -43,6 +43,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     if not path.exists():
         touch(path)
         sync(path.parent)
+    _check_log(path)
     connection = connect(path)
     try:
         _check(connection, path)
@@ -56,6 +57,22 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _check_log(path: Path) -> None:
+    """Refuse a backup beside the log of the file that it replaced: SQLite would mix the two.
+
+    A file that has a log says so in its head, and a backup never does.
+    """
+    with path.open("rb") as opened:
+        head = opened.read(20)
+    log = path.with_name(f"{path.name}-wal")
+    if head[18:] == b"\1\1" and log.exists():
+        raise Unavailable(
+            f"{path} is a backup, and {log} belongs to the file that was there before: remove "
+            f"{log.name} and {path.name}-shm, then start again.",
+            code="store_corrupt",
+        )
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
