@@ -463,9 +463,13 @@ def hungry(megabytes: int) -> str:
 def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Limits with control groups and without."""
     if request.param == "without":
-        monkeypatch.setattr(limits, "_place", lambda *_: None)
-    elif not limits.Limits("dtask-probe").bounds("m", cpus=None, memory_mb=64).groups:
-        pytest.skip("this machine gives us no control groups for limits")
+        monkeypatch.setattr(limits, "_places", lambda *_: [])
+    else:
+        probe = limits.Limits("dtask-probe")
+        made = probe.bounds("m", cpus=None, memory_mb=64).groups
+        probe.close()
+        if not made:
+            pytest.skip("this machine gives us no control groups for limits")
     return str(request.param)
 
 

@@ -8,8 +8,10 @@ not held at all; then the worker's log says so, and so does the end of the attem
 """
 
 import contextlib
+import errno
 import logging
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -27,6 +29,9 @@ _PERIOD_US: Final = 100_000
 _QUOTA_US_MIN: Final = 1_000
 
 _SHELL: Final = "/bin/sh"
+
+#: How far above our own group one of version 2 is looked for.
+_STOREYS: Final = 3
 
 #: What is not held without a control group of this controller.
 _WITHOUT: Final[dict[Controller, str]] = {
@@ -81,8 +86,8 @@ class Limits:
 
     def paths(self) -> tuple[str, ...]:
         """The directories that hold the groups, made or not."""
-        places = (_place(self._root, controller) for controller in _WITHOUT)
-        return tuple(dict.fromkeys(f"{place}/{self._name}" for place in places if place))
+        places = (place for controller in _WITHOUT for place in _places(self._root, controller))
+        return tuple(dict.fromkeys(f"{place}/{self._name}" for place in places))
 
     def bounds(self, mark: str, *, cpus: float | None, memory_mb: int | None) -> Bounds:
         """Make ready what holds the attempt with this mark."""
@@ -148,45 +153,81 @@ class Limits:
 
 
 def _parent(root: Path, controller: Controller, name: str) -> Group:
-    """Make the group `name` for `controller` below our own. Raises OSError."""
-    place = _place(root, controller)
-    if place is None:
-        raise FileNotFoundError(2, "not mounted")
+    """Make the group `name` for `controller` where that can be. Raises OSError."""
+    last: OSError = FileNotFoundError(errno.ENOENT, "not mounted")
+    for place in _places(root, controller):
+        try:
+            return _made(place, controller, name)
+        except OSError as error:
+            last = error
+    raise last
+
+
+def _made(place: str, controller: Controller, name: str) -> Group:
     parent = Group(f"{place}/{name}")
     unified = Path(place, "cgroup.controllers").exists()
     if unified:
-        _write(f"{place}/cgroup.subtree_control", f"+{controller}")
+        _hand_down(place, controller)
     with contextlib.suppress(FileExistsError):
         parent.create()
-    if unified:
-        _write(f"{parent.path}/cgroup.subtree_control", f"+{controller}")
-    probe = parent.below("probe")
-    probe.create()
-    probe.remove()
+    try:
+        if unified:
+            _hand_down(parent.path, controller)
+        _try(parent.below("probe"))
+    except OSError:
+        parent.remove()
+        raise
     return parent
 
 
-def _place(root: Path, controller: Controller) -> str | None:
-    """The directory of our own group where `controller` is: of version 1, else of version 2."""
+def _hand_down(place: str, controller: Controller) -> None:
+    """Let the groups below this one have the controller. Raises OSError."""
+    path = f"{place}/cgroup.subtree_control"
+    if controller not in Path(path).read_text().split():
+        _write(path, f"+{controller}")  # fails while processes are in the group itself
+
+
+def _try(group: Group) -> None:
+    """See that a process may enter such a group. Raises OSError."""
+    group.create()
+    try:
+        entering = Bounds(groups=(group,)).wrapped(("true",))
+        assert entering is not None
+        done = subprocess.run(entering, check=False, stderr=subprocess.DEVNULL)  # noqa: S603 (ours)
+        if done.returncode:
+            raise PermissionError(errno.EPERM, "no process may enter")
+    finally:
+        group.remove_soon()
+
+
+def _places(root: Path, controller: Controller) -> list[str]:
+    """Directories of `controller` below which groups may be made, the likeliest first.
+
+    Of version 1 there is our own group. Of version 2, a group with processes in it can't hand
+    down its controllers, and ours has at least this one: then it is one of those above.
+    """
     try:
         mounts = (root / "proc/self/mountinfo").read_text().splitlines()
         own = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return None
+        return []
     paths = [line.split(":", 2)[2] for line in own if controller in line.split(":")[1].split(",")]
     for fields in map(str.split, mounts):
         kind, _, options = fields[fields.index("-") + 1 :][:3]
         if paths and kind == "cgroup" and controller in options.split(","):
             above = fields[3].rstrip("/")
             if paths[0].startswith(above):
-                return f"{fields[4]}{paths[0][len(above) :]}".rstrip("/")
+                return [f"{fields[4]}{paths[0][len(above) :]}".rstrip("/")]
     unified = own_path()
-    return unified if unified is not None and controller in _handed_down(unified) else None
+    if unified is None:
+        return []
+    near = [Path(unified), *Path(unified).parents][:_STOREYS]
+    return [str(place) for place in near if controller in _controllers(place)]
 
 
-def _handed_down(place: str) -> list[str]:
+def _controllers(place: Path) -> list[str]:
     try:
-        return Path(place, "cgroup.controllers").read_text().split()
+        return (place / "cgroup.controllers").read_text().split()
     except OSError:
         return []
 
