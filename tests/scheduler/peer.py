@@ -129,6 +129,7 @@ def opened(scheduler: Any, **headers: str) -> Iterator[Peer]:
         additional_headers=servers.bearer(scheduler.token) | headers,
         compression=None,
         max_size=frames.MESSAGE_BYTES_MAX,
+        max_queue=1,  # what is not asked for is not read
         close_timeout=1,
     ) as socket:
         yield Peer(socket)

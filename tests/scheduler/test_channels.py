@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from websockets.sync.client import connect
 
 import raw_http
 import servers
+from dtask.scheduler import channels, server
+from dtask.scheduler.settings import Patience
 from dtask.wire import frames
 from dtask.wire.frames import (
     CHUNK_BYTES_MAX,
@@ -37,6 +40,13 @@ from dtask.wire.frames import (
 from scheduler.peer import Peer, attached, beat, ended, opened, submit
 
 Running = servers.RunningScheduler
+
+#: What asks for a channel, but for the token.
+HANDSHAKE = (
+    b"GET /api/v1/channel HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n"
+    b"authorization: Bearer %b\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nx: y\r\n"
+    b"sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
 
 
 def state(operator: httpx.Client, job_id: int) -> str:
@@ -100,11 +110,7 @@ def test_a_handshake_is_refused_as_any_request(
 def test_what_is_no_handshake_is_answered_in_json(
     scheduler: Running, broken: tuple[bytes, bytes]
 ) -> None:
-    head = (
-        b"GET /api/v1/channel HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n"
-        b"upgrade: websocket\r\nsec-websocket-version: 13\r\nx: y\r\n"
-        b"sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\nabc"
-    )
+    head = HANDSHAKE % scheduler.token.encode() + b"abc"
     answer = raw_http.exchange(scheduler.url, head.replace(*broken))
     assert answer.startswith(b"HTTP/1.1 400 "), answer[:200]
     assert b"expected a GET with the head of a WebSocket's handshake" in answer
@@ -120,6 +126,47 @@ def test_plain_http_goes_on_beside_open_channels(scheduler: Running) -> None:
     beat(scheduler, "beside")
     with attached(scheduler, "beside"):
         assert httpx.get(f"{scheduler.url}/healthz", verify=False).status_code == 200
+
+
+def test_a_connection_that_was_used_for_requests_can_become_a_channel(scheduler: Running) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with raw_http.connect(scheduler.url) as client:
+        client.sendall(head)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+        client.sendall(HANDSHAKE % scheduler.token.encode())
+        assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+
+
+def test_who_says_no_hello_is_cut_off(scheduler: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "HELLO_S", 0.1)
+    with opened(scheduler) as peer:
+        assert peer.closed() == (CLOSE_REFUSED, "No hello came within 0.1 s.")
+
+
+def test_who_answers_no_ping_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PING_S", 0.1)
+    with (
+        servers.running_scheduler() as running,
+        raw_http.connect(running.url) as client,
+    ):
+        client.sendall(HANDSHAKE % running.token.encode())
+        assert b"keepalive ping timeout" in raw_http.read_all(client)
+
+
+def test_who_does_not_read_is_cut_off() -> None:
+    """Commands of 20 MB for a worker that reads nothing: no buffer takes that."""
+    with servers.running_scheduler(patience=Patience(unread_s=0.2)) as running:
+        beat(running, "w", slots=100)
+        headers = servers.bearer(running.token)
+        with (
+            httpx.Client(base_url=running.url, headers=headers, verify=False) as operator,
+            attached(running, "w") as (peer, _),
+        ):
+            submit(operator, "w", command=["x" * 32_000] * 7, array=100)
+            began = time.monotonic()
+            while operator.get("/api/v1/stats").json()["attached"]:
+                assert time.monotonic() < began + 10  # it is offline in 20
+            assert peer.frames == []
 
 
 def hello(version: int = VERSION, worker_id: str = "w", **more: Any) -> bytes:
@@ -284,6 +331,19 @@ def test_what_no_message_can_hold_fails_with_the_reason(
         assert failed["state"] == "failed"
         assert attempt(operator, job_id)["cause"] == "start_failed"
         assert "put what is large into a file" in attempt(operator, job_id)["error"]
+
+
+def test_an_item_that_makes_the_command_huge_fails_before_it_is_made(
+    scheduler: Running, operator: httpx.Client
+) -> None:
+    beat(scheduler, "huge")
+    with attached(scheduler, "huge") as (peer, _):
+        job_id = submit(operator, "huge", command=["{}" * 16_000] * 100, array=["x" * 32_000])
+        failed = operator.get(f"/api/v1/jobs/{job_id}", params={"wait_s": 10}).json()
+        assert failed["state"] == "failed"
+        peer.say()
+        peer.until_heard()
+        assert peer.frames == []
 
 
 # Logs

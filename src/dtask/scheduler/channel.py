@@ -291,9 +291,26 @@ class Channel:
     async def _send_waiting(self) -> None:
         while self.closing is None and (self._waiting or self._heard > self._told):
             count = min(len(self._waiting), FRAMES_MAX)
-            batch = tuple(_frame(self._waiting.popleft()) for _ in range(count))
+            batch = self._frames(count)
             for raw in self._messages(batch):
                 await self._send({"type": "websocket.send", "bytes": raw})
+
+    def _frames(self, count: int) -> tuple[StartFrame | StopFrame | DropFrame, ...]:
+        """The next ones that wait, but for those that could not be sent."""
+        batch: list[StartFrame | StopFrame | DropFrame] = []
+        for _ in range(count):
+            order = self._waiting.popleft()
+            if isinstance(order, StartAttempt):
+                size = _command_chars(order)
+                if size > MESSAGE_BYTES_MAX:
+                    self._refuse(order.fence, size)
+                else:
+                    batch.append(_start_frame(order))
+            elif isinstance(order, StopAttempt):
+                batch.append(StopFrame(order.fence, order.grace_s))
+            else:
+                batch.append(order)
+        return tuple(batch)
 
     def _messages(self, batch: tuple[StartFrame | StopFrame | DropFrame, ...]) -> Iterator[bytes]:
         """The frames in as few messages as hold them."""
@@ -328,12 +345,12 @@ def close_message(code: int, sentence: str) -> dict[str, Any]:
     return {"type": "websocket.close", "code": code, "reason": reason}
 
 
-def _frame(what: Order | DropFrame) -> StartFrame | StopFrame | DropFrame:
-    if isinstance(what, StartAttempt):
-        return _start_frame(what)
-    if isinstance(what, StopAttempt):
-        return StopFrame(what.fence, what.grace_s)
-    return what
+def _command_chars(order: StartAttempt) -> int:
+    """How long the command gets; before that, since a few words can hold the item many times."""
+    if order.index is None:
+        return 0
+    item_chars = len(model.item(order.spec, order.index))
+    return sum(len(word) + word.count("{}") * item_chars for word in order.spec.command)
 
 
 def _start_frame(order: StartAttempt) -> StartFrame:
