@@ -172,7 +172,9 @@ def _release() -> Json:
 
 
 def _workers() -> Json:
-    tag = {"type": "array", "items": msgspec.json.schema(RequirementText)}
+    one = msgspec.json.schema(RequirementText)["pattern"].removeprefix("^").removesuffix("$")
+    text = {"type": "string", "pattern": rf"^\s*{one}\s*$"}
+    tag = {"type": "array", "items": text}
     status = {"type": "array", "items": {"enum": ["online", "suspect", "offline"]}}
     limit = {"type": "integer", "minimum": 1, "maximum": limits.WORKERS_LIMIT_MAX}
     return operation(
