@@ -46,7 +46,7 @@ async def main(path, cluster_id, *lines):
     runner = Runner(worker_id="w", max_tasks=8, path=Path(path))
     await runner.start()
     for fence, line in enumerate(lines, 1):
-        runner.attempt(cluster_id, order(line, fence, job_id=fence))
+        runner.attempt(cluster_id, order(line, fence, job_id=fence, memory_mb=500))
     while runner.attempt_end((cluster_id, 1)) is None:
         await asyncio.sleep(0.005)
     print("started", flush=True)

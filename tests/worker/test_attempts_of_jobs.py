@@ -1,4 +1,5 @@
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -560,12 +561,14 @@ def test_kill_9_of_the_agent_loses_no_end_and_no_log(tmp_path: Path) -> None:
         agent.kill()
         agent.wait()
     assert sleepers(seconds)
+    held_by = limit_groups(tmp_path)
     ears = Ears()
 
     async def main() -> None:
         for _ in range(2):  # as often as agents come and go
             async with running(tmp_path, ears) as runner:
                 assert sleepers(seconds) == []
+                assert not any(path.exists() for path in held_by)
                 assert sorted(runner.attempts(CLUSTER)) == [(1, True), (2, True)]
                 ended, lost = await end_of(runner, 1), await end_of(runner, 2)
                 assert (ended.exit_code, ended.cause) == (3, None)
@@ -584,6 +587,22 @@ def test_kill_9_of_the_agent_loses_no_end_and_no_log(tmp_path: Path) -> None:
             assert list((tmp_path / "spool" / "attempts").iterdir()) == []
 
     asyncio.run(main())
+
+
+def test_the_guard_ends_what_is_held_to_limits_and_removes_its_groups(tmp_path: Path) -> None:
+    seconds = duration()
+    with attempts_agent(tmp_path / "spool", CLUSTER, "true", f"sleep {seconds} & wait") as agent:
+        eventually(lambda: bool(sleepers(seconds)))
+        held_by = limit_groups(tmp_path)
+        agent.kill()
+        agent.wait()
+        eventually(lambda: not sleepers(seconds) and not any(path.exists() for path in held_by))
+
+
+def limit_groups(tmp_path: Path) -> set[Path]:
+    """The groups that attempts of a spool were held by, as far as there are such."""
+    lines = (tmp_path / "spool" / "journal").read_bytes().splitlines()
+    return {Path(path) for line in lines for path in json.loads(line).get("limits", ())}
 
 
 def test_ends_nobody_has_heard_of_wait_for_the_next_life(tmp_path: Path) -> None:
