@@ -45,8 +45,8 @@ class Cancel(Struct, frozen=True):
 class RetryJob(Struct, frozen=True):
     """Start over what did not succeed. Answer: Retried. Raises NotFound or Conflict.
 
-    A job that ended is not in memory: then `record` brings it back. If it is needed and missing,
-    the answer is NeedsRecord, and nothing has happened.
+    A job that ended is not in memory: then `record` brings it back. If it is needed, and missing
+    or of another end than the last, the answer is NeedsRecord, and nothing has happened.
     """
 
     job_id: int

@@ -374,6 +374,20 @@ class Job:
         counts = self.counts
         return not (counts[PENDING] or counts[QUEUED] or counts[SCHEDULED] or counts[RUNNING])
 
+    @property
+    def under_way(self) -> bool:
+        """Whether any task is beyond waiting: then the job waits for no other, and for no time.
+
+        If its time has come and it has not ended, then something of it is queued, held or backs
+        off: so this can be told from its rows alone.
+        """
+        counts = self.counts
+        return bool(counts[QUEUED] or counts[SCHEDULED] or counts[RUNNING]) or any(
+            element.not_before is not None
+            for task in self.tasks.values()
+            for element in task.elements.values()
+        )
+
     def check(self) -> None:
         """Assert that all counts and states of its tasks agree."""
         totals = [0] * len(STATES)

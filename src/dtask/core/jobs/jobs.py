@@ -161,17 +161,16 @@ class Jobs:
         for record in snapshot.jobs:
             queue = self._lines.queues.setdefault(record.job.queue, Queue(record.job.queue))
             job = restoring.job(record, queue)
-            if job.counts[PENDING] == sum(job.counts):
-                # One that has begun waits for no job, even if that was begun anew meanwhile.
+            if not job.under_way:
                 job.after.update(live.intersection(job.spec.after))
             register.add(job)
             self._tasks_live += len(job.tasks)
             for attempt in restoring.attempts(job, record):
                 register.hold(attempt)
         for job in register.jobs.values():
-            self._take_up(job)
             for task in job.tasks.values():
                 self._line_up(task)
+            self._take_up(job)
         for worker_id in register.by_worker:
             self._note_away(worker_id)
         self._core.add(at + FORGET_EVERY_S, _always, self._forget_some)
@@ -334,7 +333,7 @@ class Jobs:
         if job is None:
             if past is None:
                 raise _no_job(event.job_id)
-            if event.record is None:
+            if event.record is None or event.record.job.ended_at != past.ended_at:
                 return NeedsRecord(event.job_id)
             queue = self._lines.queues.setdefault(
                 event.record.job.queue, Queue(event.record.job.queue)
@@ -710,6 +709,8 @@ class Jobs:
         """Release the tasks that need nothing, when the job's time has come."""
         if job.after:
             return
+        if job.under_way:
+            job.waits_until = None  # whatever the clock says by now
         if job.waits_until is not None and job.waits_until > self._now:
             self._wall.add(job.waits_until, _waits_until, self._wait_for_its_time, job)
             return
