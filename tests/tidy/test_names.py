@@ -10,7 +10,6 @@ from tidy.sources import PACKAGE, ROOT, modules, name_of, tree
 
 #: Names under which anything could be filed, so that everything would be.
 BANNED_MODULES = {
-    "base",
     "common",
     "helper",
     "helpers",

@@ -6,13 +6,13 @@ of the scheduler's time: `python -m dtask.bench.instant URL TOKEN WORKERS SLOTS`
 
 import asyncio
 import sys
-import time
 
 import httpx
 import uvloop
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
+from dtask.clock import SystemClock
 from dtask.wire import frames
 from dtask.wire.frames import Down, EndedFrame, Hello, StartedFrame, StartFrame, Up, Welcome
 
@@ -68,6 +68,7 @@ async def _beat(client: httpx.AsyncClient, worker_id: str, slots: int) -> None:
 
 async def _answer(channel: ClientConnection, worker_id: str) -> None:
     await channel.send(frames.encode(Hello(frames.VERSION, worker_id, worker_id, None)))
+    clock = SystemClock()
     number = 0
     async for raw in channel:
         assert isinstance(raw, bytes)
@@ -75,7 +76,7 @@ async def _answer(channel: ClientConnection, worker_id: str) -> None:
         if isinstance(message, Welcome):
             continue
         assert isinstance(message, Down)
-        now = time.time()
+        now = clock.now()
         ends: list[StartedFrame | EndedFrame] = []
         for frame in message.frames:
             if isinstance(frame, StartFrame):

@@ -177,6 +177,10 @@ class Loop:
             await loop.run_in_executor(self._writer, self.store.commit, changes)
         except Unavailable as error:
             await self._start_over(error)
+        except Exception:  # noqa: BLE001 (whatever the bug, jobs must go on)
+            log.logger.exception("a commit failed; this is a bug in dtask")
+            sentence = "The job store could not take a change: the scheduler's log says why."
+            await self._start_over(Unavailable(sentence, code="store_failed"))
         else:
             for letter in self._outbox.committed():
                 self._deliver(letter)

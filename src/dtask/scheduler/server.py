@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -43,6 +44,9 @@ OTHER_FILES: Final = 64
 #: Seconds between two pings of a channel, and until a channel that answers none is closed. A
 #: worker that is cut off is offline by then.
 PING_S: Final = 10.0
+
+#: Seconds after which a thread that waits for the interpreter gets it.
+SWITCH_S: Final = 0.0005
 
 #: Seconds between two looks whether to stop, and between two dates in the answers.
 _TICK_S: Final = 1.0
@@ -137,6 +141,7 @@ def run(settings: Settings, *, listening: Callable[[str], None]) -> None:
     """Be the scheduler process; `listening` is told the URL. Raises what SchedulerServer raises."""
     server = SchedulerServer(settings)
     _spare_the_collector()
+    _share_the_interpreter()
 
     def started() -> None:
         listening(server.url)
@@ -207,6 +212,16 @@ def _connections_max() -> int:
         return wanted - OTHER_FILES
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return max(1, wanted - OTHER_FILES)
+
+
+def _share_the_interpreter() -> None:
+    """Let the threads of disk and logs have their turn soon.
+
+    A thread that has waited for the disk waits again, for the interpreter: by default until the
+    busy loop has had 5 ms. Measured beside one that never pauses: a commit took 22 ms then, and
+    takes 1.6 ms with a tenth of that.
+    """
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _spare_the_collector() -> None:
