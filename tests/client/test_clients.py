@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
+from client.awaited import Awaited
 from client.stand_in import Answer, Recorded, StandIn, ended, error, runs_at_once, standing_in
 from dtask import AsyncClient, Client, Outcome, Placement
 from dtask.client import flows, session
@@ -26,31 +27,6 @@ from servers import RunningScheduler, beat, running_scheduler
 
 #: Longest that anything here may take; reached only when it is broken.
 PATIENCE_S = 10.0
-
-
-class Awaited:
-    """An AsyncClient whose calls are waited for, each on the same loop."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._runner = asyncio.Runner()
-        self.client = self._runner.run(_made(*args, **options))
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def call(*args: Any, **options: Any) -> Any:
-            return await getattr(self.client, name)(*args, **options)
-
-        return lambda *args, **options: self._runner.run(call(*args, **options))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._runner.run(self.client.aclose())
-        self._runner.close()
-
-
-async def _made(*args: Any, **options: Any) -> AsyncClient:
-    return AsyncClient(*args, **options)
 
 
 @pytest.fixture(params=[Client, Awaited], ids=["Client", "AsyncClient"])

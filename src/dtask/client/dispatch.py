@@ -270,7 +270,7 @@ class Dispatch:
             return
         try:
             outcome = self._outcome(Name(*key, seen.number or None), seen)
-        except Exception as error:  # noqa: BLE001 (what the call raised, or what came in between)
+        except BaseException as error:  # noqa: BLE001 (what the call raised, SystemExit or anything)
             future.set_exception(error)
         else:
             future.set_result(outcome)
