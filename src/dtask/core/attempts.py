@@ -42,8 +42,9 @@ FENCES_MAX: Final = 100_000
 
 State = Literal["waiting", "running", "stopping", "ended"]
 Cause = Literal["stopped", "timeout", "superseded", "start_failed"]
-#: Of kept attempts only: the last four, and why one could not be launched.
+#: Why an attempt could not be launched: it is to blame, or the worker (of kept attempts only).
 Failure = Literal["start_failed", "worker_failed"]
+#: Of kept attempts only.
 KeptCause = Literal["worker_failed", "result_too_large", "lost", "returned"]
 
 #: The legal moves.
