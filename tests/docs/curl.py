@@ -1,11 +1,13 @@
 """As much of curl as the examples use, for machines that have none.
 
-`python curl.py [-i] [-s] [-X METHOD] [-H "NAME: VALUE"].. [-d BODY] URL`
+`python curl.py [-i] [-s] [-X METHOD] [-H "NAME: VALUE"].. [-d BODY] URL`, and
+`--data-binary @FILE` for `-d`.
 """
 
 import argparse
 import http.client
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -17,9 +19,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", action="append", default=[], dest="headers")
     parser.add_argument("-d", dest="body")
+    parser.add_argument("--data-binary", dest="file", type=lambda name: Path(name.lstrip("@")))
     parser.add_argument("url")
     given = parser.parse_args(arguments)
     url = urlsplit(given.url if "://" in given.url else f"http://{given.url}")
+    if given.file is not None:
+        given.body = given.file.read_bytes()
     headers = {} if given.body is None else {"content-type": "application/x-www-form-urlencoded"}
     for header in given.headers:
         name, _, value = header.partition(":")

@@ -110,6 +110,18 @@ def test_a_quiet_stream_shows_that_it_lives_and_keeps_the_reader_s_place(
         assert [next(lines) for _ in range(3)] == [":", head[2], ""]
 
 
+def test_a_stream_that_does_not_follow_ends_with_what_there_is(operator: httpx.Client) -> None:
+    job_id = submit(operator)
+    query = {"job": job_id, "after": 0, "follow": 0}
+    with stream(operator, **query) as read:
+        assert [(m.kind, m.data.get("state")) for m in read] == [
+            ("gap", None),
+            ("job", "pending"),
+            ("task", "queued"),
+        ]
+    assert operator.get("/api/v1/events", params={"follow": 0}).text.endswith("\n\n")
+
+
 def test_a_place_is_refused_that_is_no_id(operator: httpx.Client) -> None:
     answer = operator.get("/api/v1/events", headers={"last-event-id": "x"})
     assert (answer.status_code, answer.json()["field"]) == (400, "last-event-id")

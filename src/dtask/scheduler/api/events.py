@@ -35,8 +35,11 @@ class Events:
         self._feed = parts.feed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, _trusted: bool) -> None:
-        """From now on, or after the event that was the last one seen."""
-        found = parameters(scope, "job", "queue", "state", "after")
+        """From now on, or after the event that was the last one seen.
+
+        With `follow=0`: those that there are.
+        """
+        found = parameters(scope, "job", "queue", "state", "after", "follow")
         job, queue = single(found, "job"), single(found, "queue")
         if queue is not None:
             check_task_name(queue, "queue")
@@ -44,14 +47,17 @@ class Events:
             None if job is None else job_id(job, "job"), queue, states_of(found) or None
         )
         after = _last_seen(scope, found)
+        follows = number(found, "follow", least=0, most=1) != 0
         with self._feed.reading():
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             if scope["method"] != "HEAD":
                 async with Caller(receive) as caller:
-                    await self._stream(wanted, after, caller, send)
+                    await self._stream(wanted, after, caller, send, follows=follows)
         await send(part(b"", more=False))
 
-    async def _stream(self, wanted: Filter, after: int | None, caller: Caller, send: Send) -> None:
+    async def _stream(
+        self, wanted: Filter, after: int | None, caller: Caller, send: Send, *, follows: bool
+    ) -> None:
         feed = self._feed
         last = feed.last if after is None else after
         await send(part(b"retry: %d\n%b" % (RETRY_MS, _place(last))))
@@ -66,6 +72,8 @@ class Events:
             if last != feed.last:
                 await asyncio.sleep(0)
                 continue
+            if not follows:
+                return
             if text:
                 await asyncio.sleep(TOGETHER_S)
             if not await caller.wait(feed.beyond(last), seconds=BEAT_S):

@@ -64,8 +64,7 @@ def job(store: Store, job_id: int) -> bytes:
     record = _record(store, job_id)
     row = record.job
     last = _last_attempts(store, record)
-    rows = {task.task: task for task in record.tasks}
-    tasks = {name: _task_summary(rows[name], last.get(name)) for name in _specs(row.spec).tasks}
+    tasks = {task.task: _task_summary(task, last.get(task.task)) for task in _in_order(record)}
     answer = JobAnswer(
         row.job_id,
         row.name,
@@ -172,7 +171,7 @@ def elements(
 def ended_why(store: Store, job_id: int) -> bytes:
     """Why an ended job ended as it did. Raises NotFound."""
     record = _record(store, job_id)
-    reasons = [_end(row) for row in record.tasks if row.state is not State.SUCCEEDED]
+    reasons = [_end(row) for row in _in_order(record) if row.state is not State.SUCCEEDED]
     return encode_struct(Why(job_id, record.job.state, tuple(reasons)))
 
 
@@ -185,6 +184,12 @@ def _record(store: Store, job_id: int) -> JobRecord:
     if record is None:
         raise no_job(job_id)
     return record
+
+
+def _in_order(record: JobRecord) -> list[TaskRow]:
+    """The rows of a job's tasks, in the order of the submit."""
+    rows = {row.task: row for row in record.tasks}
+    return [rows[name] for name in _specs(record.job.spec).tasks]
 
 
 def no_job(job_id: int) -> NotFound:

@@ -323,6 +323,7 @@ def _events() -> Json:
             parameter("queue", _NAME, "Of jobs of this queue."),
             parameter("state", _STATE, "Into one of these states."),
             parameter("after", _whole(0, FENCE_MAX), "After the event of this id."),
+            parameter("follow", _FLAG, "0: those that there are, and no more."),
         ],
         security=TOKEN,
     )
