@@ -58,7 +58,7 @@ def jobs(invocation: Invocation, states: tuple[str, ...], queue: str | None, lim
                 param_hint="--state",
             )
     with invocation.client() as client:
-        found = client.jobs(state=",".join(wanted) or None, queue=queue, limit=limit)
+        found = client.jobs(state=wanted or None, queue=queue, limit=limit)
     if invocation.mode == "json":
         invocation.print_json(found)
     elif invocation.mode == "quiet":
@@ -208,7 +208,12 @@ def wait(invocation: Invocation, names: tuple[Name, ...], timeout_s: float | Non
     with invocation.client() as client:
         for name in names:
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ended = await_end(invocation, client, name.job_id, timeout_s=left_s)
+            try:
+                ended = await_end(invocation, client, name.job_id, timeout_s=left_s)
+            except TimeoutError:
+                raise click.ClickException(
+                    f"Job {name.job_id} goes on after {told(timeout_s or 0.0)}."
+                ) from None
             failed |= not ended.ok
     if failed:
         raise click.exceptions.Exit(FAILED)
@@ -231,14 +236,15 @@ def await_end(
     timeout_s: float | None = None,
     err: bool = False,
 ) -> "JobResult":
-    """Wait for the end of a job, with progress, and tell how it ended. Ctrl-C ends the wait."""
+    """Wait for the end of a job, with progress, and tell how it ended. Ctrl-C ends the wait.
+
+    Raises TimeoutError.
+    """
     from dtask.cli import progress, tables  # noqa: PLC0415 (commands start fast)
 
     silent = invocation.mode != "text"
     try:
         ended = progress.wait(client, job_id, timeout_s=timeout_s, silent=silent)
-    except TimeoutError as error:
-        raise click.ClickException(f"{error} It goes on.") from None
     except KeyboardInterrupt:
         if not silent:
             click.echo(f"Job {job_id} goes on. To wait again: dtask wait {job_id}", err=True)

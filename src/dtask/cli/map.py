@@ -1,6 +1,7 @@
 """`dtask map`: one command for each of many inputs."""
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Final, Unpack
 
 import click
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 #: What stands between the command and its inputs, or the file that lists them.
 INPUTS: Final = ":::"
 FILE: Final = "::::"
+
+#: Longest that who leaves waits for the scheduler to hear of it.
+LEAVE_S: Final = 3.0
 
 #: Failed elements that are named, and those of which the last lines are shown.
 NAMED_MAX: Final = 20
@@ -112,11 +116,23 @@ def _await(invocation: Invocation, client: "Client", job_id: int) -> "JobResult"
     try:
         return progress.wait(client, job_id, silent=silent)
     except KeyboardInterrupt:
-        if not silent:
-            told = f"Stopping job {job_id}. Ctrl-C again leaves it to the scheduler."
-            click.echo(told, err=True)
+        cancelling = threading.Thread(target=_cancel, args=(client, job_id), daemon=True)
+        try:
+            cancelling.start()
+            if not silent:
+                told = f"Stopping job {job_id}. Ctrl-C again leaves it to the scheduler."
+                click.echo(told, err=True)
+            return progress.wait(client, job_id, silent=silent)
+        except KeyboardInterrupt:
+            cancelling.join(LEAVE_S)  # not before the scheduler has heard of it
+            raise
+
+
+def _cancel(client: "Client", job_id: int) -> None:
+    try:
         client.cancel(job_id)
-        return progress.wait(client, job_id, silent=silent)
+    except DtaskError as error:
+        click.echo(f"Job {job_id} can't be stopped: {error}", err=True)
 
 
 def _print_output(client: "Client", job_id: int, count: int) -> None:

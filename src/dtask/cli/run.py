@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Seconds until a wait is told of, and between two questions why it lasts.
 PATIENCE_S: Final = 0.4
 ASK_S: Final = 1.0
+#: Longest that who leaves waits for the scheduler to hear of it.
+LEAVE_S: Final = 3.0
 
 #: What stops the job, and when it comes a second time, leaves it to the scheduler.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -80,6 +82,7 @@ class _Run:
         #: How often it was asked to stop, and done when it was asked twice.
         self._stops = 0
         self._left = asyncio.Event()
+        self._cancelling: asyncio.Task[None] | None = None
         self._broken = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,8 +97,7 @@ class _Run:
             await asyncio.wait([leaving, running], return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 return running.result()
-            if self._job_id is not None:
-                self._line.say(f"Job {self._job_id} is left: dtask job {self._job_id}")
+            await self._leave()
             return INTERRUPTED
         finally:
             self._line.clear()
@@ -204,8 +206,15 @@ class _Run:
             self._line.say(told_so, interrupted=True)
             self._cancel()
 
+    async def _leave(self) -> None:
+        """Go, but not before the scheduler has heard that it is to stop the job."""
+        if self._cancelling is not None:
+            await asyncio.wait([self._cancelling], timeout=LEAVE_S)
+        if self._job_id is not None:
+            self._line.say(f"Job {self._job_id} is left: dtask job {self._job_id}")
+
     def _cancel(self) -> None:
-        self._start(self._send_cancel())
+        self._cancelling = self._start(self._send_cancel())
 
     async def _send_cancel(self) -> None:
         assert self._job_id is not None
