@@ -57,7 +57,12 @@ def a_fleet() -> Iterator[Fleet]:
 
 def test_every_example_is_tested_and_told_of_in_the_readme() -> None:
     programs = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert programs == ["embedded_heartbeat.py", "sdk_place.py", "stdlib_client.py"]
+    assert programs == [
+        "embedded_heartbeat.py",
+        "executor.py",
+        "sdk_place.py",
+        "stdlib_client.py",
+    ]
     readme = (EXAMPLES / "README.md").read_text()
     assert all(f"[`{name}`]({name})" in readme for name in programs)
 
@@ -69,6 +74,14 @@ def test_the_sdk_places_and_runs(fleet: Fleet) -> None:
     assert lines[2].startswith("no place: ")
     assert lines[3].startswith("w1 wrote 'hello from process ")
     assert fleet.leases() == 0
+
+
+def test_functions_run_on_the_fleet(fleet: Fleet) -> None:
+    lines = fleet.run("executor.py").splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1]] == [
+        f"after {count} calls" for count in range(1, 9)
+    ]
+    assert lines[-1] == "pi is about 3.141"
 
 
 def test_an_error_is_one_sentence(fleet: Fleet) -> None:

@@ -207,7 +207,12 @@ class Dispatch:
 
     def _heed_events(self) -> None:
         """Until no call is open."""
-        events = self._client.events(missed=self._look_at_all, alive=self._check_open)
+
+        def missed() -> None:
+            self._look_at_all()
+            self._check_open()
+
+        events = self._client.events(missed=missed, alive=self._check_open)
         with contextlib.closing(events), contextlib.suppress(_Idle):
             for event in events:
                 self._heed(event)
