@@ -95,7 +95,10 @@ def a_batch_of_thousands_of_rows_is_there_whole(home: Home) -> None:
     store.commit([job(1), task(1), *many, *live])
     assert store.load().jobs == [JobRecord(job(1), [task(1), *many], live)]
     assert store.record(1) == JobRecord(job(1), [task(1), *many], live)
-    assert store.record(1, elements=False) == JobRecord(job(1), [task(1)], [])
+    outline = store.record(1, elements=False)
+    assert outline == JobRecord(msgspec.structs.replace(job(1), spec=""), [task(1)], [])
+    assert store.spec(1) == job(1).spec
+    assert store.spec(2) is None
 
 
 def many_live_jobs_are_loaded_each_with_its_own(home: Home) -> None:

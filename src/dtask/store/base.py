@@ -30,8 +30,12 @@ class Store(Protocol):
     def record(self, job_id: int, *, elements: bool = True) -> JobRecord | None:
         """All that is kept of one job, but for the attempts that ended.
 
-        Without `elements`: of its tasks only the rows as a whole, and no live attempts.
+        Without `elements`: of its tasks only the rows as a whole, no live attempts, and no `spec`.
         """
+        ...
+
+    def spec(self, job_id: int) -> str | None:
+        """The spec of a job as JSON, which may be megabytes; None if there is no such job."""
         ...
 
     def jobs(

@@ -91,7 +91,7 @@ class MemoryStore:
     def record(self, job_id: int, *, elements: bool = True) -> JobRecord | None:
         """All that is kept of one job, but for the attempts that ended.
 
-        Without `elements`: of its tasks only the rows as a whole, and no live attempts.
+        Without `elements`: of its tasks only the rows as a whole, no live attempts, and no `spec`.
         """
         with self._lock:
             job = self._jobs.get(job_id)
@@ -100,9 +100,16 @@ class MemoryStore:
     def _record(self, job: JobRow, *, elements: bool = True) -> JobRecord:
         tasks = sorted(self._tasks.get(job.job_id, {}).values(), key=_by_key)
         if not elements:
-            return JobRecord(job, [row for row in tasks if row.idx == WHOLE], [])
+            whole = [row for row in tasks if row.idx == WHOLE]
+            return JobRecord(replace(job, spec=""), whole, [])
         live = [row for row in self._attempts.get(job.job_id, {}).values() if row.state in HELD]
         return JobRecord(job, tasks, sorted(live, key=attrgetter("fence")))
+
+    def spec(self, job_id: int) -> str | None:
+        """The spec of a job as JSON, which may be megabytes; None if there is no such job."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            return job.spec if job is not None else None
 
     def jobs(
         self, *, states: frozenset[State], queue: str | None, before: int | None, limit: int

@@ -88,9 +88,15 @@ def records(connection: sqlite3.Connection, job_ids: Sequence[int]) -> list[JobR
 
 
 def outline(connection: sqlite3.Connection, job_id: int) -> JobRecord | None:
-    """A job with the rows of its tasks as a whole, and nothing of elements and attempts."""
-    jobs = JOBS.read(connection, "WHERE job_id = ?", (job_id,))
+    """A job with the rows of its tasks as a whole: no elements, attempts, or spec."""
+    jobs = _JOBS_WITHOUT_SPEC.read(connection, "WHERE job_id = ?", (job_id,))
     return JobRecord(jobs[0], TASKS.read(connection, _WHOLES, (job_id,)), []) if jobs else None
+
+
+def spec(connection: sqlite3.Connection, job_id: int) -> str | None:
+    """The spec of a job; None if there is no such job."""
+    found = connection.execute("SELECT spec FROM job WHERE job_id = ?", (job_id,)).fetchone()
+    return found[0] if found is not None else None
 
 
 def jobs(

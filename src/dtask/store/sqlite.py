@@ -153,12 +153,17 @@ class SqliteStore:
     def record(self, job_id: int, *, elements: bool = True) -> JobRecord | None:
         """All that is kept of one job, but for the attempts that ended.
 
-        Without `elements`: of its tasks only the rows as a whole, and no live attempts.
+        Without `elements`: of its tasks only the rows as a whole, no live attempts, and no `spec`.
         """
         with self._reading() as reader:
             if not elements:
                 return queries.outline(reader, job_id)
             return next(iter(queries.records(reader, [job_id])), None)
+
+    def spec(self, job_id: int) -> str | None:
+        """The spec of a job as JSON, which may be megabytes; None if there is no such job."""
+        with self._reading() as reader:
+            return queries.spec(reader, job_id)
 
     def jobs(
         self, *, states: frozenset[State], queue: str | None, before: int | None, limit: int

@@ -64,7 +64,9 @@ def job(store: Store, job_id: int) -> bytes:
     record = _record(store, job_id)
     row = record.job
     last = _last_attempts(store, record)
-    tasks = {task.task: _task_summary(task, last.get(task.task)) for task in _in_order(record)}
+    tasks = {
+        task.task: _task_summary(task, last.get(task.task)) for task in _in_order(store, record)
+    }
     answer = JobAnswer(
         row.job_id,
         row.name,
@@ -90,7 +92,7 @@ def task(store: Store, job_id: int, name: str) -> bytes:
         job_id,
         name,
         _task_summary(row, last),
-        _specs(record.job.spec).tasks[name],
+        _spec_of(store, job_id).tasks[name],
         [_attempt_answer(attempt) for attempt in attempts],
     )
     return encode_struct(answer)
@@ -171,7 +173,7 @@ def elements(
 def ended_why(store: Store, job_id: int) -> bytes:
     """Why an ended job ended as it did. Raises NotFound."""
     record = _record(store, job_id)
-    reasons = [_end(row) for row in _in_order(record) if row.state is not State.SUCCEEDED]
+    reasons = [_end(row) for row in _in_order(store, record) if row.state is not State.SUCCEEDED]
     return encode_struct(Why(job_id, record.job.state, tuple(reasons)))
 
 
@@ -179,17 +181,26 @@ def ended_why(store: Store, job_id: int) -> bytes:
 
 
 def _record(store: Store, job_id: int) -> JobRecord:
-    """The job, without the elements of its arrays. Raises NotFound."""
+    """The job, without its spec and the elements of its arrays. Raises NotFound."""
     record = store.record(job_id, elements=False)
     if record is None:
         raise no_job(job_id)
     return record
 
 
-def _in_order(record: JobRecord) -> list[TaskRow]:
+def _in_order(store: Store, record: JobRecord) -> list[TaskRow]:
     """The rows of a job's tasks, in the order of the submit."""
+    if len(record.tasks) == 1:
+        return record.tasks
     rows = {row.task: row for row in record.tasks}
-    return [rows[name] for name in _specs(record.job.spec).tasks]
+    return [rows[name] for name in _spec_of(store, record.job.job_id).tasks]
+
+
+def _spec_of(store: Store, job_id: int) -> _Specs:
+    spec = store.spec(job_id)
+    if spec is None:  # it was forgotten this moment
+        raise no_job(job_id)
+    return _specs(spec)
 
 
 def no_job(job_id: int) -> NotFound:
