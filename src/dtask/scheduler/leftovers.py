@@ -66,7 +66,7 @@ def _named(store: Store, before: int | None) -> tuple[int | None, set[str]]:
     jobs = store.jobs(states=frozenset(), queue=None, before=before, limit=_SLICE)
     named: set[str] = set()
     for job in jobs:
-        record = store.record(job.job_id, elements=False)
-        if record is not None:
-            named.update(_DIGEST.findall(record.job.spec))
+        spec = store.spec(job.job_id)
+        if spec is not None:
+            named.update(_DIGEST.findall(spec))
     return (jobs[-1].job_id if jobs else None), named
