@@ -160,10 +160,8 @@ def _torture(
             array=tasks,
             env={"LEDGER": str(site.ledger), "TASK_S": str(task_s)},
         )
-        # The faults are spread over the time that the tasks take at best.
-        pause_s = 0.8 * tasks * task_s / 8 / faults
-        for _ in range(faults):
-            time.sleep(rng.uniform(0.5, 1.5) * pause_s)
+        for done in range(faults):
+            _await_runs(site, int((done + rng.random()) * 0.9 * tasks / faults) + 1)
             _ACTS[fault](site, rng)
         result = job.wait(timeout_s=ENDED_S)
         runs = Counter(line.split()[0] for line in site.ledger.read_text().splitlines())
@@ -184,6 +182,14 @@ def _torture(
         accounted=accounted,
         seconds=time.monotonic() - started,
     )
+
+
+def _await_runs(site: Site, count: int) -> None:
+    """Wait until so many runs have begun, so that faults meet tasks that run."""
+    deadline = time.monotonic() + ENDED_S
+    while site.ledger.read_text().count("\n") < count:
+        assert time.monotonic() < deadline, f"{count} runs have not begun within {ENDED_S:g} s"
+        time.sleep(0.01)
 
 
 def _kill_worker(site: Site, rng: random.Random) -> None:
