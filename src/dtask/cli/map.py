@@ -1,5 +1,6 @@
 """`dtask map`: one command for each of many inputs."""
 
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Final, Unpack
@@ -75,10 +76,9 @@ def command(
     if not asked.get("name"):
         drafted.body["name"] = asking.command_name([shell])
     with invocation.client() as client:
-        job = submitting.submit(client, drafted)
-        ended = _await(invocation, client, job.id)
+        ended = _run(client, drafted, silent=invocation.mode != "text")
         if output:
-            _print_output(client, job.id, len(items))
+            _print_output(client, ended.job_id, len(items))
         if invocation.mode == "json":
             invocation.print_json(ended)
         elif not ended.ok and invocation.mode == "text":
@@ -108,12 +108,24 @@ def _split(words: list[str], *, null: bool) -> tuple[str, list[str]]:
     return shell, asking.items_of(file, "The inputs", null=null)
 
 
-def _await(invocation: Invocation, client: "Client", job_id: int) -> "JobResult":
-    """Wait for the end; Ctrl-C stops the job and waits on."""
+def _run(client: "Client", drafted: "draft.Draft", *, silent: bool) -> "JobResult":
+    """Submit the job and wait for its end; Ctrl-C stops it and waits on."""
     from dtask.cli import progress  # noqa: PLC0415 (commands start fast)
 
-    silent = invocation.mode != "text"
+    early: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if early:
+            raise KeyboardInterrupt
+        early.append(number)
+
+    # A job that nobody knows the number of could not be stopped: Ctrl-C is heeded a moment later.
+    usual = signal.signal(signal.SIGINT, note)
+    job_id = submitting.submit(client, drafted).id
     try:
+        signal.signal(signal.SIGINT, usual)
+        if early:
+            raise KeyboardInterrupt  # noqa: TRY301 (as if it came now)
         return progress.wait(client, job_id, silent=silent)
     except KeyboardInterrupt:
         cancelling = threading.Thread(target=_cancel, args=(client, job_id), daemon=True)
