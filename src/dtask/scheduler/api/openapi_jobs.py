@@ -102,73 +102,20 @@ def paths() -> Json:
     job, task = "/api/v1/jobs/{job_id}", "/api/v1/jobs/{job_id}/tasks/{task}"
     return {
         "/api/v1/jobs": {"post": _submit(), "get": _list()},
-        job: {
-            "get": _look(),
-            "delete": operation(
-                "cancel",
-                "Stop a job.",
-                ref(CancelAnswer),
-                (*_ANY, "no_job", "job_ended"),
-                parameters=[_JOB],
-                security=TOKEN,
-            ),
-        },
+        job: {"get": _look(), "delete": _cancel()},
         f"{job}/retry": {"post": _retry()},
         f"{job}/why": {"get": _why()},
-        task: {
-            "get": operation(
-                "task",
-                "How a task stands, its spec and its last attempts.",
-                ref(TaskAnswer),
-                (*_ANY, "no_job", "no_task"),
-                parameters=[_JOB, _TASK],
-                security=TOKEN,
-            ),
-            "delete": operation(
-                "cancelTask",
-                "Stop one task of a job.",
-                ref(CancelAnswer),
-                (*_ANY, "no_job", "no_task", "job_ended"),
-                parameters=[_JOB, _TASK],
-                security=TOKEN,
-            ),
-        },
+        task: {"get": _task(), "delete": _cancel_task()},
         f"{task}/elements": {"get": _elements()},
         f"{task}/attempts": {"get": _attempts()},
         f"{task}/log": {"get": _log()},
         f"{task}/result": {"get": _result()},
         "/api/v1/events": {"get": _events()},
-        "/api/v1/queues": {
-            "get": operation(
-                "queues",
-                "The queues, by name.",
-                {"type": "array", "items": ref(QueueView)},
-                _ANY,
-                security=TOKEN,
-            )
-        },
+        "/api/v1/queues": {"get": _queues()},
         "/api/v1/queues/{name}": {"get": _queue(), "put": _set_queue()},
         "/api/v1/blobs/{sha256}": {"get": _blob(), "put": _put_blob()},
-        "/api/v1/stats": {
-            "get": operation(
-                "stats",
-                "Counts of jobs and tasks.",
-                ref(Stats),
-                _ANY,
-                security=TOKEN,
-            )
-        },
-        "/api/v1/backup": {
-            "get": _bytes(
-                operation(
-                    "backup",
-                    "A copy of the store, while it goes on.",
-                    _FILE,
-                    (*_ANY, "too_many_waiters"),
-                    security=TOKEN,
-                )
-            )
-        },
+        "/api/v1/stats": {"get": _stats()},
+        "/api/v1/backup": {"get": _backup()},
     }
 
 
@@ -224,6 +171,17 @@ def _look() -> Json:
     )
 
 
+def _cancel() -> Json:
+    return operation(
+        "cancel",
+        "Stop a job.",
+        ref(CancelAnswer),
+        (*_ANY, "no_job", "job_ended"),
+        parameters=[_JOB],
+        security=TOKEN,
+    )
+
+
 def _retry() -> Json:
     return operation(
         "retry",
@@ -244,6 +202,28 @@ def _why() -> Json:
         ref(Why),
         (*_ANY, "no_job", "no_task"),
         parameters=[_JOB, task, _INDEX],
+        security=TOKEN,
+    )
+
+
+def _task() -> Json:
+    return operation(
+        "task",
+        "How a task stands, its spec and its last attempts.",
+        ref(TaskAnswer),
+        (*_ANY, "no_job", "no_task"),
+        parameters=[_JOB, _TASK],
+        security=TOKEN,
+    )
+
+
+def _cancel_task() -> Json:
+    return operation(
+        "cancelTask",
+        "Stop one task of a job.",
+        ref(CancelAnswer),
+        (*_ANY, "no_job", "no_task", "job_ended"),
+        parameters=[_JOB, _TASK],
         security=TOKEN,
     )
 
@@ -335,6 +315,11 @@ def _events() -> Json:
     return described
 
 
+def _queues() -> Json:
+    queues = {"type": "array", "items": ref(QueueView)}
+    return operation("queues", "The queues, by name.", queues, _ANY, security=TOKEN)
+
+
 def _queue() -> Json:
     return operation(
         "queue",
@@ -381,6 +366,21 @@ def _put_blob() -> Json:
     )
     described["requestBody"] = {"required": True, "content": {BYTES: {"schema": _FILE}}}
     return _created(described, "The blob is new.", ref(BlobAnswer))
+
+
+def _stats() -> Json:
+    return operation("stats", "Counts of jobs and tasks.", ref(Stats), _ANY, security=TOKEN)
+
+
+def _backup() -> Json:
+    described = operation(
+        "backup",
+        "A copy of the store, while it goes on.",
+        _FILE,
+        (*_ANY, "too_many_waiters"),
+        security=TOKEN,
+    )
+    return _bytes(described)
 
 
 def _created(described: Json, meaning: str, schema: Json) -> Json:
