@@ -11,6 +11,9 @@ from tidy.sources import PACKAGE, imports, module_of, modules, name_of, tree
 #: A call, and the modules that may make it.
 ALLOWED = {
     "time.sleep": {
+        "dtask.bench.cluster",  # waits for processes that tell nobody when they are ready
+        "dtask.bench.relay",  # lets nothing pass for a while
+        "dtask.bench.torture",  # waits for processes that tell nobody when they are ready
         "dtask.cli.screen",  # the pause of --watch, in a process that does nothing else
         "dtask.client.blocking",  # the pause of a client that blocks by design
         "dtask.worker.cgroup",  # used by the guard and by threads, never in a loop
