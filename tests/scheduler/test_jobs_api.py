@@ -221,6 +221,10 @@ def test_elements_are_listed_and_so_are_their_attempts(operator: httpx.Client) -
     assert "after" not in rest
     failed = operator.get(f"{path}/elements", params={"state": "failed"}).json()
     assert [(e["index"], e["exit_code"]) for e in failed["elements"]] == [(3, 1)]
+    for query in ({"task": "main", "index": 3}, {"task": "main"}):
+        (reason,) = operator.get(f"/api/v1/jobs/{job_id}/why", params=query).json()["reasons"]
+        assert reason["name"] == f"{job_id}/main" + ("[3]" if "index" in query else "")
+        assert "exit code 1" in reason["sentence"] or "5 succeeded, 1 failed" in reason["sentence"]
     assert len(operator.get(f"{path}/attempts").json()) == 6
     (attempt,) = operator.get(f"{path}/attempts", params={"index": 3}).json()
     assert (attempt["index"], attempt["state"]) == (3, "failed")
@@ -422,6 +426,22 @@ def test_a_log_is_followed_over_retries_or_of_one_attempt(operator: httpx.Client
     assert operator.get(path).text.split() == fences[2:], "what has ended: the last attempt"
 
 
+def test_a_log_that_was_cut_says_so() -> None:
+    with (
+        servers.running_scheduler(log_max_mb=1) as scheduler,
+        workers.worker_process(scheduler=scheduler.url),
+        client_of(scheduler) as client,
+    ):
+        job_id = submit(client, "sh", "-c", "head -c 1000000 /dev/zero; echo fine >&2")
+        path = f"/api/v1/jobs/{job_id}/tasks/main/log"
+        followed = client.get(f"{path}?follow=1").content
+        assert followed.startswith(bytes(512 * 1024) + b"\n[dtask: it wrote more than is kept")
+        assert len(followed.splitlines()) == 2
+        assert ended(client, job_id)["state"] == "succeeded"
+        read = client.get(path)
+        assert (len(read.content), read.headers["dtask-truncated"]) == (512 * 1024, "1")
+
+
 def test_following_what_never_ran_ends_with_it(operator: httpx.Client) -> None:
     job_id = submit(operator, "true", tags=["gpu"])
     path = f"/api/v1/jobs/{job_id}/tasks/main"
@@ -569,6 +589,7 @@ def test_a_job_that_is_not_there_is_named(
         "/api/v1/jobs?state=happy",
         "/api/v1/jobs?limit=0",
         "/api/v1/jobs?queue=a%20b",
+        "/api/v1/jobs/1/why?index=1",
         "/api/v1/jobs/1/tasks/main/elements?after=-1",
         "/api/v1/jobs/1/tasks/main/log?follow=2",
         "/api/v1/jobs/1/tasks/main/log?follow=1&limit=5",

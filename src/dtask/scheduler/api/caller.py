@@ -49,7 +49,8 @@ class Caller:
             return bool(done)
         finally:
             for work in works:
-                work.cancel()
+                if not work.cancel() and not work.cancelled():
+                    work.exception()  # it has been raised, or nobody is there to be told
 
     async def _leave(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

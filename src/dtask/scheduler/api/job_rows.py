@@ -170,10 +170,18 @@ def elements(
     return encode_struct(ElementsAnswer(found, at if at + 1 < total else None))
 
 
-def ended_why(store: Store, job_id: int) -> bytes:
-    """Why an ended job ended as it did. Raises NotFound."""
+def ended_why(store: Store, job_id: int, name: str | None, index: int) -> bytes:
+    """Why an ended job, a task or an element of it ended as it did.
+
+    Raises NotFound or InvalidRequest.
+    """
     record = _record(store, job_id)
-    reasons = [_end(row) for row in _in_order(store, record) if row.state is not State.SUCCEEDED]
+    rows = _in_order(store, record) if name is None else [_whole(record, name)]
+    if name is not None and index != WHOLE:
+        _check_index(rows[0], index)
+        found = store.elements(job_id, name, states=_ANY, after=index - 1, limit=1)
+        rows = [row for row in found if row.idx == index] or rows
+    reasons = [_end(row) for row in rows if row.state is not State.SUCCEEDED]
     return encode_struct(Why(job_id, record.job.state, tuple(reasons)))
 
 
@@ -312,7 +320,7 @@ def _filled(
 
 def _end(row: TaskRow) -> Reason:
     """Why a task that ended did not succeed."""
-    name = attempt_text(row.job_id, row.task, None)
+    name = attempt_text(row.job_id, row.task, None if row.idx == WHOLE else row.idx)
     counts = _counts(row) if row.counts is not None else {}
     if counts:
         told = ", ".join(f"{count} {state}" for state, count in counts.items())

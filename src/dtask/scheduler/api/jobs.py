@@ -15,7 +15,7 @@ from dtask.core.jobs.events import (
 from dtask.core.jobs.names import check_task_name
 from dtask.core.jobs.rows import WHOLE
 from dtask.core.jobs.states import ENDS
-from dtask.errors import Conflict
+from dtask.errors import Conflict, InvalidRequest
 from dtask.scheduler.api import job_rows
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_raw, send_struct
 from dtask.scheduler.api.body import read_body
@@ -135,12 +135,18 @@ class Whys:
         found = parameters(scope, "task", "index")
         job_id = job_id_of(scope)
         task, index = single(found, "task"), index_of(found)
+        if task is None and index != WHOLE:
+            raise InvalidRequest(
+                "index: an element is one of a task: expected task, too.",
+                code="malformed",
+                field="index",
+            )
         try:
             why: Why = await self._loop.ask(
                 Explain(job_id, task, None if index == WHOLE else index)
             )
         except Conflict:  # it has ended, and the core remembers no more of it
-            body = await self._loop.read(job_rows.ended_why, self._loop.store, job_id)
+            body = await self._loop.read(job_rows.ended_why, self._loop.store, job_id, task, index)
             await send_raw(send, body)
         else:
             await send_struct(send, why)
