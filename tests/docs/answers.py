@@ -16,7 +16,7 @@ CHANGING = (
     (r"\b(?=[0-9a-f]*[a-f])[0-9a-f]{16}\b", "INCARNATION"),
     (r"\b\d+s\b", "AGE"),
     (r"\bin \d+ s\b", "in SECONDS"),
-    (r"\b\d+\.\d+ s\b", "SECONDS"),
+    (r"\b\d+(?:\.\d+)? m?s\b", "SECONDS"),
 )
 
 
