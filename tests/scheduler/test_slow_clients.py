@@ -62,6 +62,37 @@ def test_a_head_that_trickles_is_cut_off(impatient: str) -> None:
         assert time.monotonic() - started < 3
 
 
+def test_a_body_that_trickles_is_cut_off(impatient: str) -> None:
+    with raw_http.connect(impatient) as client:
+        client.sendall(raw_http.request("POST", "/api/v1/schedule", b" " * 9_999)[:-9_999])
+        client.settimeout(0.02)
+        started = time.monotonic()
+        while time.monotonic() - started < raw_http.PATIENCE_S:
+            try:
+                client.sendall(b" ")
+                if not client.recv(1):
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert time.monotonic() - started < 3
+
+
+def test_a_large_body_is_waited_for_as_long_as_it_comes(impatient: str) -> None:
+    piece = b" " * 20_000
+    with raw_http.connect(impatient) as client:
+        body = piece * 40
+        token = "authorization: Bearer a-token-for-tests-only"
+        client.sendall(raw_http.request("POST", "/api/v1/jobs", body, token)[: -len(body)])
+        started = time.monotonic()
+        for _ in range(40):
+            client.sendall(piece)
+            time.sleep(0.02)
+        assert raw_http.read_all(client).startswith(b"HTTP/1.1 400 ")
+        assert time.monotonic() - started > 2 * IMPATIENT.body_s
+
+
 def test_a_connection_that_asks_nothing_more_is_closed(impatient: str) -> None:
     with raw_http.connect(impatient) as client:
         client.sendall(HEALTH)

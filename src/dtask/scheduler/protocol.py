@@ -37,6 +37,9 @@ HEAD_BYTES_MAX: Final = 32 * 1024
 #: crosses the stop on its way is answered.
 LINGER_S: Final = 0.3
 
+#: A body that comes at least so fast is waited for, however large it is.
+BODY_BYTES_PER_S: Final = 64 * 1024
+
 #: Looks of the sweep within the shortest patience.
 LOOKS: Final = 8
 
@@ -348,8 +351,9 @@ class Connection(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """A part of the body, which earns its client time for the rest."""
         self._head_bytes = 0
+        self._since = min(self.sweep.now, self._since + len(body) / BODY_BYTES_PER_S)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
