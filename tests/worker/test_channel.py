@@ -176,7 +176,7 @@ def test_what_cannot_be_started_is_told_as_an_end(tmp_path: Path) -> None:
             assert scheduler.end(1).cause == "start_failed"
             assert len(scheduler.end(1).error or "") == 1_000
             assert scheduler.end(3).cause == "returned"
-            assert scheduler.started == [2]
+            await scheduler.until(lambda: scheduler.started == [2])
 
     asyncio.run(main())
 

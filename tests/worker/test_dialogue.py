@@ -33,10 +33,10 @@ def end_of(fence: int, stdout: int = 0, stderr: int = 0, result: int = 0) -> End
     )
 
 
-def sent(talk: Dialogue, available: int | None = None) -> Up | None:
-    """The next message; of each piece only so many bytes can be read."""
+def sent(talk: Dialogue, available: int | None = None, *, now: float = 1.0) -> Up | None:
+    """The next message; of each piece only so many bytes can be read. Nothing is put off at 1.0."""
     pieces = talk.wanted()
-    return talk.message([(piece, bytes(piece.length)[:available]) for piece in pieces])
+    return talk.message([(piece, bytes(piece.length)[:available]) for piece in pieces], now=now)
 
 
 def told(up: Up | None) -> list[Any]:
@@ -53,20 +53,56 @@ def told(up: Up | None) -> list[Any]:
 def test_silence_has_no_message() -> None:
     talk = Dialogue()
     assert sent(talk) is None
-    talk.take(Down(1, 0))
+    talk.take(Down(1, 0), now=0.0)
     assert sent(talk) is None  # or two that hear each other would never stop
 
 
 def test_orders_are_heard_even_with_nothing_else_to_say() -> None:
     talk = Dialogue()
-    talk.take(Down(1, 0, (frames.DropFrame(1),)))
-    assert sent(talk) == Up(1, 1)
+    talk.take(Down(1, 0, (frames.DropFrame(1),)), now=0.0)
+    assert sent(talk, now=0.0) is None
+    assert talk.due() == dialogue.PUT_OFF_S
+    talk.take(Down(2, 0, (frames.DropFrame(2),)), now=0.01)
+    assert sent(talk, now=dialogue.PUT_OFF_S) == Up(1, 2)
+    assert talk.due() is None
     assert sent(talk) is None
+
+
+def test_start_is_told_when_it_has_been_put_off_long_enough() -> None:
+    talk = Dialogue()
+    talk.started(1, 1.0, now=0.0)
+    talk.started(2, 1.0, now=0.005)
+    assert sent(talk, now=0.019) is None
+    assert talk.due() == dialogue.PUT_OFF_S
+    assert told(sent(talk, now=dialogue.PUT_OFF_S)) == [("StartedFrame", 1)]
+    assert talk.due() == 0.005 + dialogue.PUT_OFF_S
+    assert told(sent(talk)) == [("StartedFrame", 2)]
+    assert talk.due() is None
+
+
+def test_end_that_comes_soon_tells_of_its_start_and_of_orders_taken_in() -> None:
+    talk = Dialogue()
+    talk.take(Down(1, 0, (frames.DropFrame(1),)), now=0.0)
+    talk.started(7, 1.0, now=0.0)
+    talk.ended(end_of(7))
+    assert sent(talk, now=0.0) == Up(1, 1, (end_of(7),))
+    assert talk.due() is None
+    assert sent(talk) is None
+
+
+def test_start_goes_before_the_log_and_not_after_it_is_forgotten() -> None:
+    talk = Dialogue()
+    talk.started(1, 1.0, now=0.0)
+    talk.started(2, 1.0, now=0.0)
+    talk.grown(1, 10, 0)
+    talk.forget(2)
+    assert told(sent(talk, now=0.0)) == [("StartedFrame", 1), (1, "stdout", 0, 10)]
+    assert talk.due() is None
 
 
 def test_one_message_holds_a_start_the_log_and_the_end() -> None:
     talk = Dialogue()
-    talk.started(7, 1.0)
+    talk.started(7, 1.0, now=0.0)
     talk.ended(end_of(7, 3, 2, 1))
     assert told(sent(talk)) == [
         ("StartedFrame", 7),
@@ -82,7 +118,7 @@ def test_one_message_holds_a_start_the_log_and_the_end() -> None:
 
 def test_what_was_sent_of_a_growing_log_is_not_sent_again() -> None:
     talk = Dialogue()
-    talk.started(7, 1.0)
+    talk.started(7, 1.0, now=0.0)
     assert not talk.grown(7, 0, 0)
     assert talk.grown(7, 10, 0)
     assert told(sent(talk))[1:] == [(7, "stdout", 0, 10)]
@@ -124,9 +160,9 @@ def test_words_need_no_window() -> None:
         sizes.append(sum(size for *_, size in told(up)))
     assert sum(sizes) == frames.WINDOW_BYTES
     assert max(sizes) <= dialogue.LOG_BYTES_MAX
-    talk.started(2, 1.0)
-    talk.ended(end_of(2))
-    assert told(sent(talk)) == [("StartedFrame", 2), ("EndedFrame", 2)]
+    talk.started(2, 1.0, now=0.0)
+    talk.ended(end_of(3))
+    assert told(sent(talk)) == [("EndedFrame", 3), ("StartedFrame", 2)]
     talk.heard(1)
     assert sum(size for *_, size in told(sent(talk))) == sizes[0]
 
@@ -143,7 +179,7 @@ def test_end_says_that_bytes_are_lost_that_could_not_be_read() -> None:
 
 def test_log_that_a_running_attempt_cut_itself_is_no_loss() -> None:
     talk = Dialogue()
-    talk.started(1, 1.0)
+    talk.started(1, 1.0, now=0.0)
     talk.grown(1, 10, 0)
     assert told(sent(talk, available=4)) == [("StartedFrame", 1), (1, "stdout", 0, 4)]
     talk.ended(end_of(1, 6))
@@ -155,12 +191,14 @@ def test_log_that_a_running_attempt_cut_itself_is_no_loss() -> None:
 
 def test_forgotten_attempt_is_not_mentioned_even_if_it_was_its_turn() -> None:
     talk = Dialogue([1])
-    talk.started(1, 1.0)
-    talk.started(2, 1.0)
+    talk.started(1, 1.0, now=0.0)
+    talk.started(2, 1.0, now=0.0)
     talk.grown(1, 10, 0)
     pieces = talk.wanted()
     talk.forget(1)
-    assert told(talk.message([(piece, b"x" * 10) for piece in pieces])) == [("StartedFrame", 2)]
+    assert told(talk.message([(piece, b"x" * 10) for piece in pieces], now=1.0)) == [
+        ("StartedFrame", 2)
+    ]
     assert not talk.grown(1, 20, 0)
     talk.grown(2, 5, 0)
     talk.forget(2)
@@ -173,7 +211,7 @@ def test_messages_stay_below_the_limits_of_the_wire() -> None:
     fences = range(1, 3_001)
     error = "\U0001f600" * 5_000
     for fence in fences:
-        talk.started(fence, 1.0)
+        talk.started(fence, 1.0, now=0.0)
         talk.ended(frames.msgspec.structs.replace(end_of(fence, 700), error=error))
     ends = 0
     while (up := sent(talk)) is not None:
@@ -189,7 +227,7 @@ def test_scheduler_that_counts_wrong_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="only 0 were sent"):
         talk.heard(1)
     with pytest.raises(InvalidRequest, match="Message 2 of the scheduler follows its 0"):
-        talk.take(Down(2, 0))
+        talk.take(Down(2, 0), now=0.0)
 
 
 class Story:
@@ -213,7 +251,7 @@ class Story:
         fence = len(self.arrived) + 1
         self.sizes[fence] = [0, 0, 0]
         self.arrived[fence] = [0, 0, 0]
-        self.talk.started(fence, 1.0)
+        self.talk.started(fence, 1.0, now=0.0)
 
     def write(self) -> None:
         if running := sorted(self.sizes.keys() - self.ends.keys()):

@@ -5,8 +5,9 @@ then the next one begins the same way: so nothing is lost and nothing needs to b
 what was not heard. Placement, which needs heartbeats only, never waits for a channel.
 
 What is told at once is told without a timer: an event of the runner wakes the sender, and one
-message carries all that happened in the same turn of the loop. Only the growth of logs is looked
-for, now and then, while attempts run.
+message carries all that happened in the same turn of the loop. A start is put off for a moment,
+for the end of a short task tells of it too. Only the growth of logs is looked for, now and then,
+while attempts run.
 """
 
 import asyncio
@@ -138,7 +139,8 @@ class Channel:
     def started(self, key: Key, started_at: float) -> None:
         """An attempt's process runs since `started_at`, epoch seconds."""
         if self._dialogue is not None and key[0] == self.cluster_id:
-            self._dialogue.started(key[1], started_at)
+            now = asyncio.get_running_loop().time()
+            self._dialogue.started(key[1], started_at, now=now)
             self._news.set()
             self._growing.set()
 
@@ -325,7 +327,7 @@ class Channel:
                 if now() >= turn_over_at:
                     await asyncio.sleep(0)
                     turn_over_at = now() + TURN_S
-            dialogue.take(down)
+            dialogue.take(down, now=now())
             self._news.set()
 
     def _heed(self, frame: StartFrame | StopFrame | DropFrame, cluster_id: str) -> None:
@@ -348,11 +350,21 @@ class Channel:
     async def _send(
         self, connection: ClientConnection, dialogue: Dialogue, cluster_id: str
     ) -> NoReturn:
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            while (raw := await self._message(dialogue, cluster_id)) is not None:
-                await connection.send(raw)
+        loop = asyncio.get_running_loop()
+        put_off: asyncio.TimerHandle | None = None
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                while (raw := await self._message(dialogue, cluster_id)) is not None:
+                    await connection.send(raw)
+                if put_off is not None:
+                    put_off.cancel()
+                due = dialogue.due()
+                put_off = loop.call_at(due, self._news.set) if due is not None else None
+        finally:
+            if put_off is not None:
+                put_off.cancel()
 
     async def _message(self, dialogue: Dialogue, cluster_id: str) -> bytes | None:
         """The next message to send; None if there is nothing to say."""
@@ -362,7 +374,7 @@ class Channel:
             read = _read(logs)
         else:
             read = await asyncio.to_thread(_read, logs)
-        up = dialogue.message(read)
+        up = dialogue.message(read, now=asyncio.get_running_loop().time())
         return frames.encode(up) if up is not None else None
 
     async def _look_after(self, dialogue: Dialogue, cluster_id: str) -> NoReturn:

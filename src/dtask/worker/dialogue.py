@@ -7,6 +7,10 @@ next connection begins with that.
 *Words* are short: a start, an end. They go first and wait for no window. Logs follow in turns, a
 chunk an attempt, so that a flood of one holds up no other; an attempt's end becomes a word when
 the last byte of its log has its place in a message.
+
+A start is put off for a moment, and so is saying that orders were taken in: most often there is
+soon something else to say. An end tells of its start, so a short attempt takes one message, and
+its scheduler one commit.
 """
 
 import itertools
@@ -39,6 +43,9 @@ CHUNKS_MAX: Final = FRAMES_MAX // 2
 #: An end without its error, at most; and how much is said of an error.
 ENDED_BYTES: Final = 200
 ERROR_CHARS_MAX: Final = 1_000
+
+#: How long a start is put off, and the word that orders were taken in.
+PUT_OFF_S: Final = 0.02
 
 _STREAMS: Final[tuple[Stream, ...]] = ("stdout", "stderr", "result")
 
@@ -96,14 +103,16 @@ class Dialogue:
     def __init__(self, held: Iterable[int] = ()) -> None:
         self._tracks = {fence: Track(fence) for fence in held}
         self._words: deque[StartedFrame | EndedFrame] = deque()
+        #: Starts that are put off, the oldest first, each with the time when it is not any more.
+        self._starts: dict[int, tuple[float, StartedFrame]] = {}
         #: Attempts with bytes to send, the next one first; and those whose turn it is.
         self._ready: deque[Track] = deque()
         self._turn: list[Track] = []
         #: Of the last message sent, and of the scheduler's last one that was taken in.
         self._number = 0
         self._taken = 0
-        #: The scheduler has said something and does not know yet that it was taken in.
-        self._owes = False
+        #: When the scheduler is to be told that its orders were taken in; None: it knows.
+        self._owes_at: float | None = None
         self._unheard: deque[Sent] = deque()
         self._unheard_bytes = 0
 
@@ -115,10 +124,10 @@ class Dialogue:
             if (track := self._tracks.get(one.fence)) is not None:
                 track.sent = [one.stdout, one.stderr, one.result]
 
-    def started(self, fence: int, started_at: float) -> None:
+    def started(self, fence: int, started_at: float, *, now: float) -> None:
         """An attempt's process runs."""
         self._track(fence)
-        self._words.append(StartedFrame(fence, started_at))
+        self._starts[fence] = (now + PUT_OFF_S, StartedFrame(fence, started_at))
 
     def running(self) -> list[int]:
         """Attempts whose logs may grow."""
@@ -138,18 +147,21 @@ class Dialogue:
         track = self._track(end.fence)
         track.end = end
         track.sizes = [end.stdout_bytes, end.stderr_bytes, end.result_bytes]
+        if not track.pending:
+            self._starts.pop(end.fence, None)
         self._advance(track)
 
     def forget(self, fence: int) -> None:
         """Say nothing more of an attempt."""
         if (track := self._tracks.pop(fence, None)) is not None and track.queued:
             self._ready = deque(one for one in self._ready if one is not track)
+        self._starts.pop(fence, None)
         if any(word.fence == fence for word in self._words):
             self._words = deque(word for word in self._words if word.fence != fence)
 
     # What the scheduler says
 
-    def take(self, down: Down) -> None:
+    def take(self, down: Down, *, now: float) -> None:
         """All of the message was taken in. Raises InvalidRequest if one before it is missing."""
         if down.number != self._taken + 1:
             raise InvalidRequest(
@@ -158,7 +170,8 @@ class Dialogue:
                 field="number",
             )
         self._taken = down.number
-        self._owes = self._owes or bool(down.frames)
+        if down.frames and self._owes_at is None:
+            self._owes_at = now + PUT_OFF_S
 
     def heard(self, number: int) -> list[int]:
         """Messages up to `number` were heard: the attempts whose ends were in them.
@@ -182,6 +195,13 @@ class Dialogue:
 
     # What to send
 
+    def due(self) -> float | None:
+        """When there will be something to say that is put off now; None if nothing is."""
+        start_at = next((at for at, _ in self._starts.values()), None)
+        if start_at is None or self._owes_at is None:
+            return self._owes_at if start_at is None else start_at
+        return min(start_at, self._owes_at)
+
     def wanted(self) -> list[Piece]:
         """What to read for the next message. After each call comes one of `message`."""
         assert not self._turn
@@ -195,9 +215,11 @@ class Dialogue:
                 pieces.append(piece)
         return pieces
 
-    def message(self, read: Sequence[tuple[Piece, bytes]] = ()) -> Up | None:
-        """The next message, with what was read; None if there is nothing to say."""
+    def message(self, read: Sequence[tuple[Piece, bytes]] = (), *, now: float) -> Up | None:
+        """The next message, with what was read; None if there is nothing to say yet."""
         frames: list[StartedFrame | LogFrame | EndedFrame] = []
+        while self._starts and (first := next(iter(self._starts.values())))[0] <= now:
+            self._tell_start(first[1].fence)
         self._take_words(frames, FRAMES_MAX - len(read))
         log_bytes = 0
         for piece, data in read:
@@ -208,9 +230,9 @@ class Dialogue:
                     log_bytes += len(data)
         self._end_turn()
         self._take_words(frames, FRAMES_MAX)
-        if not frames and not self._owes:
+        if not frames and (self._owes_at is None or self._owes_at > now):
             return None
-        self._owes = False
+        self._owes_at = None
         self._number += 1
         ended = tuple(frame.fence for frame in frames if isinstance(frame, EndedFrame))
         if log_bytes or ended:
@@ -229,10 +251,16 @@ class Dialogue:
         if track.queued:
             return
         if track.pending:
+            self._tell_start(track.fence)  # before its log
             track.queued = True
             self._ready.append(track)
         elif track.end is not None:
             self._words.append(_told(track.end, track))
+
+    def _tell_start(self, fence: int) -> None:
+        """Put a start off no longer."""
+        if (start := self._starts.pop(fence, None)) is not None:
+            self._words.append(start[1])
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, []
