@@ -56,6 +56,17 @@ def ran(client: Client, tasks: dict[str, Any], queue: str) -> tuple[int, float, 
     return job.id, max(ends) - min(starts), sum(one.cpu_s or 0.0 for one in attempts)
 
 
+def verdict(speed_up: float, cores: int) -> str:
+    """What a speed-up of workers that share the cores of one machine is worth."""
+    shared = f"All workers share the {cores} cores of this machine"
+    if speed_up <= cores:
+        return f"{shared}: {cores} times is the most to expect."
+    return (
+        f"{shared}, and more than {cores} times they can't give: other programs had their share of "
+        f"the time, a larger one while one tile ran at a time."
+    )
+
+
 def main(size: int, tiles: int, picture: Path, *, alone: bool) -> None:
     """Compute, join, and tell how long it took."""
     with (
@@ -78,12 +89,8 @@ def main(size: int, tiles: int, picture: Path, *, alone: bool) -> None:
         print(f"all at once:    {took_s:6.1f} s, {cpu_s:.1f} s of CPU time", end="")
         print(f": {alone_s / took_s:.2f} times as fast" if alone else "")
         print(b"".join(client.logs(f"{job_id}/join")).decode(), end="")
-    if all(worker.address.startswith("127.0.0.1:") for worker in workers):
-        cores = len(os.sched_getaffinity(0))
-        print(
-            f"All workers share the {cores} cores of this machine, so {cores} times is the most to "
-            f"expect. What else ran here meanwhile is in these times, too."
-        )
+    if alone and all(worker.address.startswith("127.0.0.1:") for worker in workers):
+        print(verdict(alone_s / took_s, len(os.sched_getaffinity(0))))
 
 
 if __name__ == "__main__":

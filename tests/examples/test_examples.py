@@ -1,8 +1,10 @@
 """Every example runs against a real scheduler and a real worker."""
 
 import socket
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from dtask import Client
 from servers import PATIENCE_S, beat, clean_environment, scheduler_process
+from terminal import Shell
 from workers import worker_process
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -117,6 +120,55 @@ def test_the_standard_library_is_enough_to_place_without_the_token(
     found = fleet.run("stdlib_client.py", "echo", "hello", XDG_STATE_HOME=str(tmp_path))
     assert " goes to w1 at 127.0.0.1:" in found
     assert fleet.leases() == 0
+
+
+def test_the_graph_needs_its_retry_and_ends_with_the_report(fleet: Fleet) -> None:
+    ran = Shell(env=fleet.environment).run("submit", "--wait", str(EXAMPLES / "etl.yaml"))
+    assert ran.code == 0, ran.err
+    job_id = int(ran.out)
+    with Client(fleet.url, token=fleet.token) as client:
+        attempts = client.attempts(f"{job_id}/rates")
+        assert [one.exit_code for one in attempts] == [0, 75]
+        report = b"".join(client.logs(f"{job_id}/report")).decode()
+    assert report == "ada 156.00 EUR\nbob 72.00 EUR\neve 15.00 EUR\n"
+    assert not Path(f"/tmp/dtask-etl-{job_id}").exists()
+
+
+def test_the_tiles_become_one_picture(fleet: Fleet, tmp_path: Path) -> None:
+    picture = tmp_path / "mandelbrot.png"
+    lines = fleet.run(
+        "mandelbrot/render.py", "--size", "60", "--tiles", "7", "--picture", str(picture)
+    ).splitlines()
+    assert lines[0].startswith("60 x 60 pixels in 7 tiles; 1 workers, ")
+    assert lines[1].startswith("one at a time: ")
+    assert lines[2].endswith(" times as fast")
+    assert lines[3].startswith(f"{picture}: 60 x 60 pixels, ")
+    rows = pixels(picture, 60)
+    assert rows[30][30] == 0  # inside
+    assert rows[0][0] != 0  # outside
+    assert rows == rows[::-1]  # the set is symmetric: so all tiles are there, in their order
+    assert [path.name for path in tmp_path.iterdir()] == ["mandelbrot.png"]
+
+
+def pixels(picture: Path, size: int) -> list[bytes]:
+    """The rows of a PNG of 256 colours; every checksum in it is right."""
+    raw = picture.read_bytes()
+    assert raw.startswith(b"\x89PNG\r\n\x1a\n")
+    parts: dict[bytes, bytes] = {}
+    at = 8
+    while at < len(raw):
+        (length,) = struct.unpack_from(">I", raw, at)
+        kind, data = raw[at + 4 : at + 8], raw[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", raw, at + 8 + length) == (zlib.crc32(kind + data),)
+        parts[kind] = data
+        at += 12 + length
+    assert list(parts) == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
+    assert struct.unpack(">IIBBBBB", parts[b"IHDR"]) == (size, size, 8, 3, 0, 0, 0)
+    data = zlib.decompress(parts[b"IDAT"])
+    rows = [data[start : start + size + 1] for start in range(0, len(data), size + 1)]
+    assert len(rows) == size
+    assert {row[0] for row in rows} == {0}
+    return [row[1:] for row in rows]
 
 
 def test_a_service_of_ones_own_is_a_worker(fleet: Fleet) -> None:

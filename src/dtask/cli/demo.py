@@ -44,7 +44,7 @@ WAIT_S: Final = 60.0
 
 #: The job at the end; its program stands in the checkout that this is run from.
 RENDER: Final = Path(__file__).resolve().parents[3] / "examples" / "mandelbrot" / "render.py"
-PICTURE_PIXELS: Final = 1024
+PICTURE_PIXELS: Final = 768
 TILES: Final = 16
 
 
