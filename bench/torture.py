@@ -15,14 +15,14 @@ from dtask.bench.torture import Fault, torture
 def main(small: bool) -> Iterator[Figure]:
     """Yield the figures; fails where a run can't be explained."""
     for fault in get_args(Fault):
-        toll = torture(fault, tasks=60, faults=2) if small else torture(fault, task_s=0.2)
+        toll = torture(fault, tasks=60, faults=2) if small else torture(fault)
         what = f"{toll.tasks} tasks, {toll.faults} faults ({fault})"
         yield Figure(what=f"{what}: lost", value=toll.lost, unit="tasks", limit=0)
         yield Figure(
             what=f"{what}: run more than once",
             value=toll.extra_runs,
             unit="runs",
-            peer="attempts known as lost or returned",
+            peer="attempts that were lost, stopped or returned",
             peer_value=toll.accounted,
             limit=0 if fault == "scheduler" else toll.accounted,
         )

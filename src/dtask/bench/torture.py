@@ -1,7 +1,9 @@
 """Hundreds of acknowledged tasks, and processes that are killed, stopped and cut off meanwhile.
 
-Each task appends its name and the number of its attempt to a file, so that afterwards every run
-can be counted, and held against the attempts that the scheduler knows of.
+Each task appends its index and the number of its attempt to a file when it begins, and again when
+it is done, so that afterwards every run can be held against the attempts that the scheduler knows
+of: each is one of them, each but the last of a task was lost or stopped, and where no worker was
+stopped or cut off, none was still running when the next one began.
 """
 
 import contextlib
@@ -16,11 +18,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+import psutil
 from msgspec import Struct
 
 from dtask import Client
@@ -39,8 +41,28 @@ START_S: Final = 30.0
 #: All tasks must have ended so long after the last fault.
 ENDED_S: Final = 90.0
 
-#: Its name, which of its attempts this is, and then some work.
-SCRIPT: Final = 'echo "$DTASK_INDEX $DTASK_NUMBER" >> "$LEDGER"; sleep "$TASK_S"'
+#: After that, workers must be back and nothing counted anywhere so soon.
+IDLE_S: Final = 30.0
+
+#: Everything must end so soon after SIGTERM.
+STOP_S: Final = 20.0
+
+#: Its index, which of its attempts this is, then some work, and that it is done.
+SCRIPT: Final = (
+    'echo "$DTASK_INDEX $DTASK_NUMBER begins" >> "$LEDGER"; sleep "$TASK_S"; '
+    'echo "$DTASK_INDEX $DTASK_NUMBER ends" >> "$LEDGER"'
+)
+
+#: How an attempt can have ended that is followed by another one: its agent died with it, its worker
+#: was silent for too long, it was stopped, or its agent never told that it had begun.
+EXPLAINED: Final = frozenset({"lost", "stopped", "returned"})
+
+#: Faults that kill agents: one may die when a task has begun, and before anybody is told.
+KILLED: Final = frozenset({"workers", "both"})
+
+#: Faults after which a run may still go on beside its heir, on another worker, until its own one
+#: is heard of again.
+APART: Final = frozenset({"stop", "cut"})
 
 Fault = Literal["scheduler", "workers", "both", "stop", "cut"]
 
@@ -53,10 +75,17 @@ class Toll(Struct, frozen=True):
     #: Tasks that ended well, and acknowledged ones that did not run.
     succeeded: int
     lost: int
-    #: Runs beyond the first of each task, and attempts that ended as lost or returned.
+    #: Runs beyond the first of each task, and attempts that explain them.
     extra_runs: int
     accounted: int
     seconds: float
+
+
+class Run(NamedTuple):
+    """One run of a task, as the task itself told."""
+
+    element: int
+    number: int
 
 
 class Site:
@@ -71,12 +100,16 @@ class Site:
         self.token = secrets.token_hex(16)
         state = {"XDG_STATE_HOME": str(home / "state"), "DTASK_TOKEN": self.token}
         self._environment = os.environ | state
-        self._port = _free_port()
+        self._port = _free_port(random.Random())  # noqa: S311 (any will do)
         self.url = f"http://127.0.0.1:{self._port}"
         self.relay = Relay(self._port)
         self.scheduler = self._start_scheduler()
-        _await_listener(self._port)
-        self.workers = [self._start_worker(i) for i in range(2)]
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_workers(self) -> None:
+        """Two of them, once the scheduler listens."""
+        _await_listener(self._port, self.scheduler)
+        self.workers += [self._start_worker(i) for i in range(2)]
 
     def restart_scheduler(self) -> None:
         """Kill it, as by kill -9, and start another one on the same data."""
@@ -90,12 +123,12 @@ class Site:
         self.workers[i].wait()
         self.workers[i] = self._start_worker(i)
 
-    def ended_for_no_fault_of_theirs(self) -> int:
-        """Attempts that were lost, returned or stopped, as the store remembers them."""
+    def attempts(self) -> dict[Run, tuple[str, str | None]]:
+        """State and cause of each attempt, as the store remembers them."""
         database = self.home / "state/dtask/scheduler/dtask.db"
         with contextlib.closing(sqlite3.connect(database)) as store:
-            query = "SELECT count(*) FROM attempt WHERE cause IN ('lost', 'returned', 'stopped')"
-            return int(store.execute(query).fetchone()[0])
+            rows = store.execute("SELECT idx, number, state, cause FROM attempt")
+            return {Run(idx, number): (state, cause) for idx, number, state, cause in rows}
 
     def stop(self) -> None:
         """End everything."""
@@ -105,11 +138,20 @@ class Site:
             process.terminate()
         for process in (*self.workers, self.scheduler):
             try:
-                process.wait(20)
+                process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
         self.relay.close()
+
+    def check_gone(self) -> None:
+        """After `stop`: assert that all ended well, and that nothing is left of any task."""
+        codes = [process.returncode for process in (*self.workers, self.scheduler)]
+        assert codes == [0, 0, 0], f"workers and scheduler ended with {codes}"
+        kept = sorted(self.home.glob("state/dtask/worker/*/attempts/*"))
+        assert not kept, f"spools still hold {kept}"
+        left = processes_of(self.home)
+        assert not left, f"still running: {left}"
 
     def _start_scheduler(self) -> "subprocess.Popen[bytes]":
         flags = ["--suspect-after", str(SUSPECT_S), "--offline-after", str(OFFLINE_S)]
@@ -131,7 +173,7 @@ class Site:
 
 
 def torture(
-    fault: Fault, *, tasks: int = 500, faults: int = 10, task_s: float = 0.05, seed: int = 0
+    fault: Fault, *, tasks: int = 500, faults: int = 10, task_s: float = 0.2, seed: int = 0
 ) -> Toll:
     """Submit an array, let `faults` faults of this kind happen while it runs, and count.
 
@@ -141,10 +183,15 @@ def torture(
     with tempfile.TemporaryDirectory() as home:
         site = Site(Path(home))
         try:
-            return _torture(site, fault, tasks=tasks, faults=faults, task_s=task_s, seed=seed)
-        except AssertionError as error:
+            site.start_workers()
+            toll = _torture(site, fault, tasks=tasks, faults=faults, task_s=task_s, seed=seed)
+            site.stop()
+            site.check_gone()
+        except BaseException as error:
             error.add_note(_logs(Path(home)))
             raise
+        else:
+            return toll
         finally:
             site.stop()
 
@@ -164,24 +211,85 @@ def _torture(
             _await_runs(site, int((done + rng.random()) * 0.9 * tasks / faults) + 1)
             _ACTS[fault](site, rng)
         result = job.wait(timeout_s=ENDED_S)
-        runs = Counter(line.split()[0] for line in site.ledger.read_text().splitlines())
-        accounted = site.ended_for_no_fault_of_theirs()
-    extra = sum(runs.values()) - len(runs)
-    lost = [index for index in range(tasks) if str(index) not in runs]
-    assert not lost, f"{len(lost)} acknowledged tasks never ran: {lost[:10]}"
-    assert result.ok, f"the job is {result.state}"
-    assert extra <= accounted, f"{extra} extra runs, and {accounted} attempts that explain them"
-    if fault == "scheduler":
-        assert extra == 0, f"{extra} tasks were run again though only the scheduler was killed"
+        assert result.ok, f"the job is {result.state}: {result.tasks}"
+        _await_idle(client)
+    lines = site.ledger.read_text().splitlines()
+    attempts = site.attempts()
+    extra = account(fault, lines, attempts, tasks=tasks)
     return Toll(
         tasks=tasks,
         faults=faults,
-        succeeded=len(runs),
-        lost=len(lost),
+        succeeded=tasks,
+        lost=0,
         extra_runs=extra,
-        accounted=accounted,
+        accounted=sum(cause in EXPLAINED for _, cause in attempts.values()),
         seconds=time.monotonic() - started,
     )
+
+
+def account(
+    fault: Fault, lines: list[str], attempts: Mapping[Run, tuple[str, str | None]], *, tasks: int
+) -> int:
+    """How many runs there were beyond the first of each task.
+
+    `lines` are the ledger's. Raises AssertionError if a task did not run, or a run can't be
+    explained by `attempts`, the store's, as state and cause.
+    """
+    begun: dict[int, Run] = {}
+    seen: set[Run] = set()
+    for line in lines:
+        *run_of, what = line.split()
+        run = Run(*map(int, run_of))
+        last = begun.get(run.element)
+        if what == "begins":
+            assert run in attempts, f"{run} is no attempt that the store knows"
+            assert run not in seen, f"{run} began twice"
+            seen.add(run)
+            assert last is None or last.number < run.number or fault in APART, (run, last)
+            begun[run.element] = max(run, last or run)
+        else:
+            assert last == run or fault in APART, f"{run} still ran when {last} had begun"
+    lost = [index for index in range(tasks) if index not in begun]
+    assert not lost, f"{len(lost)} acknowledged tasks never ran: {lost[:10]}"
+    for index, last in begun.items():
+        assert attempts[last][0] == "succeeded" or fault in APART, (last, attempts[last])
+        for number in range(1, last.number):
+            state, cause = attempts[Run(index, number)]
+            assert cause in EXPLAINED, (index, number, state, cause)
+            assert cause != "returned" or fault in KILLED or Run(index, number) not in seen
+    accepted = sorted(run.element for run, (state, _) in attempts.items() if state == "succeeded")
+    assert accepted == list(range(tasks)), "a task did not succeed exactly once"
+    extra = len(seen) - len(begun)
+    if fault == "scheduler":
+        assert extra == 0, f"{extra} tasks were run again though only the scheduler was killed"
+    return extra
+
+
+def _await_idle(client: Client) -> None:
+    """Wait until all workers are back, and nothing is counted anywhere."""
+    deadline = time.monotonic() + IDLE_S
+    while True:
+        stats, workers = client.stats(), client.workers()
+        if (
+            stats.attached == len(workers)
+            and not any(stats.tasks.values())
+            and not any(worker.current_tasks or worker.reported_tasks for worker in workers)
+        ):
+            return
+        assert time.monotonic() < deadline, f"not idle: {stats}, {workers}"
+        time.sleep(0.05)
+
+
+def processes_of(home: Path) -> list[str]:
+    """Command lines of the processes in whose environment this directory stands."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ", "status"]):
+        told = process.info
+        if told["status"] != psutil.STATUS_ZOMBIE and any(
+            str(home) in value for value in (told["environ"] or {}).values()
+        ):
+            found.append(f"{process.pid} {' '.join(told['cmdline'] or [])}")
+    return found
 
 
 def _await_runs(site: Site, count: int) -> None:
@@ -230,18 +338,24 @@ _ACTS: Final[dict[str, Callable[[Site, random.Random], None]]] = {
 }
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_port(rng: random.Random) -> int:
+    """A free port that no connection is given of itself, even while nobody listens on it."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = rng.randrange(min(20_000, low - 1_000), low)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def _await_listener(port: int) -> None:
+def _await_listener(port: int, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_S
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
+            assert process.poll() is None, "the scheduler has ended"
             assert time.monotonic() < deadline, "the scheduler does not listen"
             time.sleep(0.05)
         else:
