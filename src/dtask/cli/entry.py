@@ -1,7 +1,8 @@
 """How a program of dtask starts and ends: every end is an exit code and, at most, a sentence.
 
 0: done. 1: it could not be done, and standard error says why. 2: the command line is wrong.
-130: Ctrl-C. No traceback ever reaches a user.
+130: Ctrl-C. `dtask run` stands for another command, and ends with its code. No traceback ever
+reaches a user.
 """
 
 import errno
