@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from dtask.core.cluster import Cluster, Settings, Step
+from dtask.core.cluster import Cluster, Settings
 from dtask.core.jobs.events import Reports
+from dtask.core.jobs.flow import Flow
+from dtask.core.jobs.holding import Holding
 from dtask.core.jobs.jobs import Jobs
 from dtask.core.jobs.register import Register
 from dtask.core.jobs.rows import TaskRow
@@ -101,36 +103,31 @@ def _eager(add: Callable[..., bool]) -> Callable[..., bool]:
     return eager
 
 
-def test_it_finds_results_that_are_accepted_by_an_old_fence() -> None:
-    class Trusting(Unchecked):
-        """Takes a report by its task, whichever attempt of it the report speaks of."""
+def test_it_finds_attempts_that_are_refused_and_not_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attach, heed = Holding.attach, Holding.heed
+    monkeypatch.setattr(Holding, "attach", lambda *args: structs.replace(attach(*args), refused=()))
+    monkeypatch.setattr(Holding, "heed", lambda *args: structs.replace(heed(*args), refused=()))
+    assert "nobody waits for it" in found_by()
 
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self._elements: dict[int, Any] = {}
 
-        def handle(self, event: Any, now: float) -> Step:
-            if self._jobs is not None and isinstance(event, Reports):
-                register = self._jobs._register
-                for fence, attempt in register.attempts.items():
-                    self._elements.setdefault(fence, attempt.element)
-                event = structs.replace(event, reports=tuple(map(self._renamed, event.reports)))
-                for report in event.reports:
-                    if (attempt := register.attempts.get(report.fence)) is not None:
-                        element = attempt.element
-                        register.let_go(attempt)
-                        attempt.worker_id = event.worker_id
-                        register.hold(attempt)
-                        assert element.attempt is attempt
-            return super().handle(event, now)
+def test_it_finds_ends_that_are_taken_for_those_of_another_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever reports, and whatever its fence: some attempt of the worker has ended."""
+    heed = Holding.heed
 
-        def _renamed(self, report: Any) -> Any:
-            element = self._elements.get(report.fence)
-            if element is None or element.attempt is None:
-                return report
-            return structs.replace(report, fence=element.attempt.fence)
+    def mistake(holding: Holding, event: Reports) -> Any:
+        its = list(holding._register.by_worker.get(event.worker_id, ()))
+        renamed = tuple(
+            structs.replace(one, fence=its[0]) if its and one.fence not in its else one
+            for one in event.reports
+        )
+        return heed(holding, structs.replace(event, reports=renamed))
 
-    assert found_by(Trusting)
+    monkeypatch.setattr(Holding, "heed", mistake)
+    assert found_by()
 
 
 def test_it_finds_a_row_that_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,12 +153,12 @@ def test_it_finds_a_worker_that_is_lost_too_soon(monkeypatch: pytest.MonkeyPatch
 
 
 def test_it_finds_heirs_that_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Jobs, "_wait_for_its_time", impatient_start)
+    monkeypatch.setattr(Flow, "wait_for_its_time", impatient_start)
     assert found_by()
 
 
-def impatient_start(jobs: Jobs, job: Any) -> None:
+def impatient_start(flow: Flow, job: Any) -> None:
     """Releases every task at once."""
     job.waits_until = None
     for task in job.tasks.values():
-        jobs._release(task)
+        flow._release(task)

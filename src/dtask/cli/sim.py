@@ -72,12 +72,13 @@ def command(
 
 
 def _simulate(scenario: str, seed: int, seconds: float, *, trace: bool) -> "Outcome":
-    if scenario == "jobs":
-        from dtask.sim.jobs.world import simulate  # noqa: PLC0415 (commands start fast)
-    else:
-        from dtask.sim.world import simulate  # noqa: PLC0415 (same)
+    from dtask.sim import world  # noqa: PLC0415 (commands start fast)
+    from dtask.sim.jobs import world as jobs_world  # noqa: PLC0415 (same)
 
-    return simulate(seed, seconds=seconds, listen=click.echo if trace else None)
+    listen = click.echo if trace else None
+    if scenario == "jobs":
+        return jobs_world.simulate(seed, seconds=seconds, listen=listen)
+    return world.simulate(seed, seconds=seconds, listen=listen)
 
 
 def _tell(outcome: "Outcome", scenario: str, seconds: float, *, verbose: bool) -> None:

@@ -22,8 +22,9 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from dtask.core.jobs.events import Attach, Attached, CloseChannel, Detached
-from dtask.core.jobs.jobs import KEEP_JOBS, KEEP_S, Jobs
-from dtask.core.jobs.jobs import Settings as JobSettings
+from dtask.core.jobs.flow import KEEP_JOBS, KEEP_S
+from dtask.core.jobs.flow import Settings as JobSettings
+from dtask.core.jobs.jobs import Jobs
 from dtask.core.jobs.retry import Draw
 from dtask.core.jobs.rows import Change, Snapshot
 from dtask.core.placement import hear as hearing

@@ -36,7 +36,10 @@ class Submit(Struct, frozen=True):
 
 
 class Cancel(Struct, frozen=True):
-    """Stop a job or one task of it, elements included. Answer: Stopping. Raises NotFound."""
+    """Stop a job or one task of it, elements included. Answer: Stopping.
+
+    Raises NotFound, or Conflict if the job has ended.
+    """
 
     job_id: int
     task: str | None = None
@@ -75,7 +78,7 @@ class ListQueues(Struct, frozen=True):
 
 
 class Explain(Struct, frozen=True):
-    """Why does this wait? Answer: Why. Raises NotFound. (Ended jobs: the shell asks the store.)"""
+    """Why does this wait? Answer: Why. Raises NotFound, or Conflict if the job has ended."""
 
     job_id: int
     task: str | None = None

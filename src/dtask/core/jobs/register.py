@@ -28,7 +28,7 @@ class Register:
         #: Every attempt that a worker may hold, by fence, and by worker.
         self.attempts: dict[int, Attempt] = {}
         self.by_worker: dict[str, dict[int, Attempt]] = {}
-        #: Live jobs by the live job that they come after.
+        #: Live jobs by the jobs that they were submitted to come after, live or not.
         self.heirs: dict[int, set[int]] = {}
         #: What this event has brought about so far.
         self.rows: list[Change] = []
@@ -45,7 +45,7 @@ class Register:
         self.jobs[job.job_id] = job
         if job.key is not None:
             self.keys[job.key] = job.job_id
-        for earlier in job.after:
+        for earlier in job.spec.after:
             self.heirs.setdefault(earlier, set()).add(job.job_id)
 
     def remove(self, job: Job) -> None:
@@ -56,10 +56,10 @@ class Register:
             queue.counts[code] -= count
         del self.jobs[job.job_id]
         for earlier in job.spec.after:
-            if (heirs := self.heirs.get(earlier)) is not None:
-                heirs.discard(job.job_id)
-                if not heirs:
-                    del self.heirs[earlier]
+            heirs = self.heirs.get(earlier, set())
+            heirs.discard(job.job_id)
+            if not heirs:
+                self.heirs.pop(earlier, None)
         self.past[job.job_id] = Past(job.job_id, job.state, job.key, job.digest, job.ended_at)
 
     def forget(self, past: Past) -> None:

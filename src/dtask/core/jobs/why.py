@@ -1,15 +1,20 @@
 """Why does it wait? Each task that has not ended, in words, before anybody asks the logs."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from dtask.core.jobs.events import Reason, Why
-from dtask.core.jobs.job import PENDING, QUEUED, RUNNING, SCHEDULED, Element, Job, Task
-from dtask.core.jobs.seats import Seats
+from dtask.core.jobs.job import ENDED, PENDING, QUEUED, Attempt, Element, Job, Task
+from dtask.core.jobs.names import attempt_text
+from dtask.core.jobs.seats import Seats, Tags
 from dtask.core.jobs.states import State
 
 #: Elements that are named one by one; the others of an array are counted.
-NAMED_MAX = 20
+NAMED_MAX: Final = 20
+#: Tasks or jobs that something waits for and that are named.
+NEEDS_MAX: Final = 5
 
 #: What each reason of placement's is called: (of workers) one, and several.
 _WORKERS = {
@@ -21,83 +26,103 @@ _WORKERS = {
 }
 
 
+class _Look(NamedTuple):
+    """What is asked of workers, each demand once, and of the clock."""
+
+    facts: Callable[[Tags], dict[str, Any]]
+    incarnation: Callable[[str], str | None]
+    now: float
+
+
 def explain(job: Job, tasks: list[Task], index: int | None, seats: Seats, now: float) -> Why:
-    """The reasons of these tasks, or of one element of the first of them."""
-    reasons: list[Reason] = []
-    for task in tasks:
-        reasons.extend(_of_task(task, index, seats, now))
-    return Why(job.job_id, job.state, tuple(reasons))
+    """The reasons of these tasks, or of one element of the first of them, which is there."""
+    look = _Look(cache(seats.explain), seats.incarnation, now)
+    if index is not None:
+        found = _of_index(tasks[0], index, look)
+    else:
+        found = [reason for task in tasks for reason in _of_task(task, look)]
+    return Why(job.job_id, job.state, tuple(found))
 
 
-def _of_task(task: Task, index: int | None, seats: Seats, now: float) -> Iterator[Reason]:
-    if index is None or index >= task.fresh:
-        code = task.rest_code()
-        if code == PENDING:
-            yield _pending(task, now)
-        elif code == QUEUED:
-            yield _queued(task, str(task), task.rest, seats)
-    named = 0
-    for element in list(task.elements.values()):
-        if index is not None and element.index != index:
-            continue
-        if element.code in (PENDING, QUEUED, SCHEDULED, RUNNING):
-            named += 1
-            if named <= NAMED_MAX:
-                yield _of_element(element, seats, now)
-    if named > NAMED_MAX:
-        yield Reason(
-            str(task),
-            task.state,
-            "more",
-            f"{named - NAMED_MAX} more elements run or wait; ask for one of them by its index.",
-            count=named - NAMED_MAX,
-        )
+def _of_index(task: Task, index: int, look: _Look) -> list[Reason]:
+    element = task.elements.get(index)
+    if element is not None:
+        return [_of_element(element, look)] if element.code not in ENDED else []
+    name = attempt_text(task.job.job_id, task.name, index)
+    return list(_of_rest(task, name, 1, look)) if index >= task.fresh else []
 
 
-def _pending(task: Task, now: float) -> Reason:
-    """Why untouched elements are not eligible yet."""
+def _of_task(task: Task, look: _Look) -> Iterator[Reason]:
+    """Untouched elements as one, some of the others by name, and how many more there are."""
+    yield from _of_rest(task, str(task), task.rest, look)
+    left = sum(count for code, count in enumerate(task.counts) if code not in ENDED)
+    if task.rest_code() not in ENDED:
+        left -= task.rest
+    live = (element for element in task.elements.values() if element.code not in ENDED)
+    for element in islice(live, min(left, NAMED_MAX)):
+        yield _of_element(element, look)
+    if left > NAMED_MAX:
+        left -= NAMED_MAX
+        sentence = f"{left} more elements run or wait; ask for one of them by its index."
+        yield Reason(str(task), task.state, "more", sentence, left)
+
+
+def _of_rest(task: Task, name: str, count: int, look: _Look) -> Iterator[Reason]:
+    code = task.rest_code()
+    if code == PENDING:
+        yield _pending(task, name, count, look.now)
+    elif code == QUEUED:
+        yield _queued(task, name, count, look)
+
+
+def _pending(task: Task, name: str, count: int, now: float) -> Reason:
+    """Why something is not eligible yet."""
     job = task.job
+    until = None
     if job.after:
-        names = ", ".join(str(job_id) for job_id in sorted(job.after)[:5])
-        sentence = f"It comes after job {names}, which has not ended."
-        return _reason(task, "after", sentence)
-    if job.waits_until is not None:
+        names = ", ".join(str(job_id) for job_id in sorted(job.after)[:NEEDS_MAX])
+        code, sentence = "after", f"It comes after job {names}, which has not ended."
+    elif job.waits_until is not None:
         until = job.waits_until
-        sentence = f"It is not to start before a time that is {_seconds(until - now)} ahead."
-        return _reason(task, "not_before", sentence, until=until)
-    unmet = [need for need in task.spec.needs if not job.tasks[need].ended]
-    shown = ", ".join(f"{need} ({job.tasks[need].state})" for need in unmet[:5])
-    return _reason(task, "needs", f"It needs tasks that have not ended: {shown}.")
+        ahead = _seconds(until - now)
+        code, sentence = "not_before", f"It is not to start before a time that is {ahead} ahead."
+    else:
+        unmet = (need for need in task.spec.needs if not job.tasks[need].ended)
+        shown = ", ".join(f"{need} ({job.tasks[need].state})" for need in islice(unmet, NEEDS_MAX))
+        code, sentence = "needs", f"It needs tasks that have not ended: {shown}."
+    return Reason(name, State.PENDING, code, sentence, count, until)
 
 
-def _of_element(element: Element, seats: Seats, now: float) -> Reason:
-    task = element.task
+def _of_element(element: Element, look: _Look) -> Reason:
     name = str(element)
-    attempt = element.attempt
-    if attempt is not None:
-        state = State.SCHEDULED if attempt.started_at is None else State.RUNNING
-        worker = attempt.worker_id
-        silent = seats.incarnation(worker) is None
-        beyond = " Its channel is gone for the moment." if silent else ""
-        if attempt.stopping:
-            return Reason(name, state, "stopping", f"Worker {worker} is stopping it.{beyond}")
-        if attempt.started_at is None:
-            sentence = f"Worker {worker} was given it and has not started it yet.{beyond}"
-            return Reason(name, state, "starting", sentence)
-        return Reason(name, state, "running", f"It runs on worker {worker}.{beyond}")
+    if element.attempt is not None:
+        return _held(element.attempt, name, look)
     if element.not_before is not None:
-        left = _seconds(element.not_before - now)
+        left = _seconds(element.not_before - look.now)
         sentence = (
             f"Attempt {element.number} came to nothing ({element.cause or 'returned'}); the next "
             f"one comes in {left}."
         )
         return Reason(name, State.PENDING, "backoff", sentence, until=element.not_before)
     if element.code == PENDING:
-        return _pending(task, now)
-    return _queued(task, name, 1, seats)
+        return _pending(element.task, name, 1, look.now)
+    return _queued(element.task, name, 1, look)
 
 
-def _queued(task: Task, name: str, count: int, seats: Seats) -> Reason:
+def _held(attempt: Attempt, name: str, look: _Look) -> Reason:
+    """What its worker does with it."""
+    worker = attempt.worker_id
+    beyond = "" if look.incarnation(worker) else " Its channel is gone for the moment."
+    state = State.SCHEDULED if attempt.started_at is None else State.RUNNING
+    if attempt.stopping:
+        return Reason(name, state, "stopping", f"Worker {worker} is stopping it.{beyond}")
+    if state is State.RUNNING:
+        return Reason(name, state, "running", f"It runs on worker {worker}.{beyond}")
+    sentence = f"Worker {worker} was given it and has not started it yet.{beyond}"
+    return Reason(name, state, "starting", sentence)
+
+
+def _queued(task: Task, name: str, count: int, look: _Look) -> Reason:
     """Why something eligible has no slot."""
     queue = task.job.queue
     facts: dict[str, Any] = {}
@@ -105,9 +130,9 @@ def _queued(task: Task, name: str, count: int, seats: Seats) -> Reason:
         code, sentence = "paused", f"The queue {queue.name} is paused."
     elif not queue.may_run:
         code = "queue_limit"
-        sentence = f"The queue {queue.name} runs {queue.held} tasks, which is its limit."
+        sentence = f"The queue {queue.name} runs {queue.held} at a time, which is its limit."
     else:
-        facts = seats.explain(task.tags)
+        facts = look.facts(task.tags)
         code, sentence = _workers(task, facts)
     return Reason(name, State.QUEUED, code, sentence, count, facts=facts)
 
@@ -137,10 +162,6 @@ def _workers(task: Task, facts: dict[str, Any]) -> tuple[str, str]:
     for unknown, near in facts.get("did_you_mean", {}).items():
         sentence += f" No worker has {unknown}: did you mean {' or '.join(near)}?"
     return "no_worker", sentence
-
-
-def _reason(task: Task, code: str, sentence: str, *, until: float | None = None) -> Reason:
-    return Reason(str(task), State.PENDING, code, sentence, task.rest or 1, until)
 
 
 def _seconds(seconds: float) -> str:

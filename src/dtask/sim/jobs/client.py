@@ -160,7 +160,8 @@ class Client:
         rng = self._rng
         codes = ",".join(str(rng.choice((0, 0, 0, 1, 75))) for _ in range(3))
         verb = "absent" if rng.random() < 0.05 else "run"  # noqa: PLR2004 (a typo now and then)
-        duration_s = min(20.0, rng.expovariate(0.4))
+        long = rng.random() < 0.03  # noqa: PLR2004 (some take minutes)
+        duration_s = 150.0 if long else min(20.0, rng.expovariate(0.4))
         tags: tuple[str, ...] = rng.choice(((), (), ("cpu",), ("gpu",), ("gpu|eu",)))
         if rng.random() < 0.03:  # noqa: PLR2004 (and what nobody has)
             tags = (IMPOSSIBLE,)

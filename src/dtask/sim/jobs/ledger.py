@@ -35,6 +35,8 @@ class Ledger:
         self._succeeded: dict[Element, int] = {}
         #: Living processes of attempts: fence -> which.
         self._processes: dict[int, tuple[str, Element]] = {}
+        #: How the processes of attempts ended.
+        self._exits: dict[int, int | None] = {}
         self._retried: set[int] = set()
         self.starts = 0
 
@@ -106,9 +108,10 @@ class Ledger:
         self._processes[frame.fence] = (machine, element)
         self._assert_needs(frame)
 
-    def process_ended(self, fence: int) -> None:
+    def process_ended(self, fence: int, exit_code: int | None) -> None:
         """Nothing is left of an attempt's process."""
         self._processes.pop(fence, None)
+        self._exits[fence] = exit_code
 
     def _assert_needs(self, frame: StartFrame) -> None:
         """A task runs only after its needs: they are committed, if the job is still this one."""
@@ -128,6 +131,13 @@ class Ledger:
             assert states[need] in wanted, f"{frame.task} runs, but {need} is {states[need]}"
 
     # In the end
+
+    def assert_no_orphans(self) -> None:
+        """Every process belongs to an attempt that is waited for. When all is quiet for a while."""
+        for fence, (machine, (job_id, task, idx)) in self._processes.items():
+            rows = self._disk.store.attempts(job_id, task, idx, limit=_ALL)
+            held = any(row.fence == fence and row.state in HELD for row in rows)
+            assert held, f"{job_id}/{task}[{idx}] runs on {machine}, and nobody waits for it"
 
     def assert_settled(self) -> None:
         """Every acknowledged job has ended, and every run of it can be explained."""
@@ -157,6 +167,7 @@ class Ledger:
         accepted = [a for a in attempts if a.state is State.SUCCEEDED]
         assert len(accepted) == (row.state is State.SUCCEEDED), f"{name}: {len(accepted)} results"
         if row.state is State.SUCCEEDED:
+            assert self._exits[accepted[0].fence] == 0, f"{name}: it did not end so"
             assert accepted[0].number == row.number, f"{name}: its last attempt did not succeed"
         if retried:
             return

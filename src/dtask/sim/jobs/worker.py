@@ -128,7 +128,7 @@ class Process:
         self.alive = False
         self._site.note(f"{self} ends")
         for fence in self._running:
-            self._site.ledger.process_ended(fence)
+            self._site.ledger.process_ended(fence, None)
         if self._end is not None:
             self._end.close()
         self._died(self)
@@ -395,7 +395,7 @@ class Process:
     def _exit(self, task_id: str, fence: int, code: int) -> None:
         if fence in self._running:
             self._running.remove(fence)
-            self._site.ledger.process_ended(fence)
+            self._site.ledger.process_ended(fence, code)
             self._handle(Exited(task_id, fence, code))
             self._later(0.001, lambda: self._handle(Gone(task_id, fence)))
 

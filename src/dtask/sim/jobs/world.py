@@ -23,7 +23,9 @@ from dtask.sim.trace import Trace
 from dtask.sim.world import Outcome, told
 
 #: Virtual seconds within which, without faults, every job must have ended.
-ENDED_S: Final = 600.0
+ENDED_S: Final = 3_000.0
+#: So long after the last fault every worker has said hello, and stopped what nobody waits for.
+CALM_S: Final = 60.0
 #: And then the last news travels.
 QUIET_S: Final = 45.0
 
@@ -109,6 +111,8 @@ class World:
             clients.tidy_up(self.site)
             clients.cancel_stuck(self.site, list(self.site.ledger.known_jobs))
             timeline.run_for(5.0)
+            if timeline.elapsed_s > seconds + CALM_S:
+                self.site.ledger.assert_no_orphans()
         timeline.run_for(QUIET_S)
         self._assert_settled()
 
