@@ -62,6 +62,8 @@ class Loop:
         #: Something is to be committed, and time is to be told earlier than it was promised.
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
+        #: Epoch seconds when the core is told of time next, at the latest.
+        self._promised = 0.0
         self._writer = ThreadPoolExecutor(1, "dtask-store")
         self._readers = ThreadPoolExecutor(READERS, "dtask-reader")
 
@@ -92,6 +94,8 @@ class Loop:
         except DtaskError as error:
             step = Step(error)
         self._post(step, asker)
+        if self.cluster.next_deadline() < self._promised:
+            self._hurry.set()
         return asker
 
     async def read(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -136,7 +140,8 @@ class Loop:
             try:
                 self._hurry.clear()
                 self.handle(Tick())
-                pause = self.cluster.next_deadline() - self._now()
+                self._promised = self.cluster.next_deadline()
+                pause = self._promised - self._now()
             except Exception:  # noqa: BLE001 (whatever the bug, time must go on)
                 log.logger.exception("a tick failed; this is a bug in dtask")
                 pause = AFTER_BUG_S
