@@ -127,25 +127,21 @@ class Jobs:
             element.move("succeeded")
         elif cause is Cause.WORKER_FAILED:
             element.crashes += 1
-            self.fail_or_wait(element, element.crashes < spec.crash_limit, now, 60, element.crashes)
+            again = element.crashes < spec.crash_limit
+            self.wait_or_fail(element, now + pause_s(element.crashes) if again else None)
         else:
             element.failures += 1
             retry = spec.retry
             worth = not retry.on_exit or (cause is Cause.EXIT and exit_code in retry.on_exit)
             again = worth and element.failures <= retry.max
-            first, most = retry.backoff_s, retry.backoff_max_s
-            self.fail_or_wait(element, again, now, most, element.failures, first)
+            pause = pause_s(element.failures, retry.backoff_s, retry.backoff_max_s)
+            self.wait_or_fail(element, now + pause if again else None)
         self.let_go(attempt)
         self.settle(now)
 
-    def fail_or_wait(
-        self, element: Element, again: bool, now: float, most: float, n: int, first: float = 1.0
-    ) -> None:
-        if not again:
-            element.move("failed")
-            return
-        element.move("pending")
-        element.not_before = now + min(most, first * 2 ** (n - 1))
+    def wait_or_fail(self, element: Element, not_before: float | None) -> None:
+        element.move("pending" if not_before is not None else "failed")
+        element.not_before = not_before
 
     def lose(self, attempt: Attempt, now: float) -> None:
         self.again(attempt, Cause.LOST if attempt.started else Cause.RETURNED, now)
@@ -160,7 +156,7 @@ class Jobs:
             element.move("failed")
         elif cause is Cause.RETURNED and not attempt.started and element.trials:
             element.trials += 1
-            self.fail_or_wait(element, True, now, 60, element.trials)
+            self.wait_or_fail(element, now + pause_s(element.trials))
         else:
             element.trials += cause is Cause.RETURNED
             element.move("queued")
@@ -195,6 +191,9 @@ class Jobs:
         if was_over and chosen:
             job.begun = False
             job.after = {earlier for earlier in job.spec.after if not self.jobs[earlier].ended()}
+            for other in self.jobs.values():
+                if job_id in other.spec.after and not other.begun:
+                    other.after.add(job_id)
         self.settle(now)
         return len(chosen)
 
@@ -209,13 +208,17 @@ class Jobs:
     def pass_time(self, now: float) -> None:
         for element in self.elements():
             most_s = element.spec.max_queue_s
-            if element.state == "queued" and most_s is not None:
-                if element.queued_at + most_s <= now:
-                    element.move("failed")
+            waited_s = now - element.queued_at
+            if element.state == "queued" and most_s is not None and waited_s >= most_s:
+                element.move("failed")
             if element.not_before is not None and element.not_before <= now:
                 element.move("queued")
                 element.queued_at = now
         self.settle(now)
+
+    def due(self, now: float) -> bool:
+        """Whether some backoff of no time at all is over."""
+        return any(e.not_before is not None and e.not_before <= now for e in self.elements())
 
     def restart(self) -> None:
         for element in self.elements():
@@ -290,3 +293,8 @@ class Jobs:
 
     def share(self, queue: str) -> float:
         return self.running(queue) / self.queues[queue].weight
+
+
+def pause_s(times: int, first_s: float = 1.0, most_s: float = 60.0) -> float:
+    """The longest pause after so many failures."""
+    return min(most_s, first_s * 2 ** (times - 1))

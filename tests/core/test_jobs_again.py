@@ -331,6 +331,25 @@ def test_a_job_tried_again_waits_for_those_that_it_comes_after(jobs: Env) -> Non
     jobs.given("2/main")
 
 
+def test_a_job_that_has_not_begun_waits_for_an_earlier_one_that_is_tried_again(jobs: Env) -> None:
+    jobs.attach("w1", slots=1)
+    first = jobs.submit()
+    jobs.submit({"main": {}}, after=[first], when="all_done", not_before=jobs.now + 5)
+    jobs.run("1/main", exit_code=1)
+    jobs.retry(first)
+    start = jobs.given("1/main")
+    jobs.started(start)
+    for _ in range(2):
+        jobs.keep(5, "w1")
+        assert jobs.why(2)[0].code == "after"
+        jobs.restart()
+        jobs.beat("w1")
+        jobs.take("w1", "joined")
+        jobs.attach("w1")
+    jobs.ended(start, 1)
+    jobs.given("2/main")
+
+
 def test_what_came_after_a_failed_job_is_not_taken_along_by_its_retry(jobs: Env) -> None:
     jobs.attach("w1")
     first = jobs.submit()

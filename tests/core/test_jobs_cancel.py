@@ -3,7 +3,7 @@
 import pytest
 
 from core.env import Env
-from dtask.core.jobs.events import CloseChannel, LogLost, Stopping, StopAttempt
+from dtask.core.jobs.events import CloseChannel, LogLost, StopAttempt, Stopping
 from dtask.core.jobs.states import Cause, State
 from dtask.errors import Conflict, NotFound
 

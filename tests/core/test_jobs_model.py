@@ -19,9 +19,8 @@ from core.restored import must_restore
 from dtask.core.jobs.events import Ended, StartAttempt, Started, StopAttempt
 from dtask.core.jobs.states import Cause
 from dtask.core.placement import tags as tags_of
-from dtask.core.placement.events import WorkerChanged
+from dtask.core.placement.events import Tick
 from dtask.core.placement.tags import TagIndex
-from dtask.errors import Busy, NotFound
 
 WORKERS = {"w1": ("gpu", 2), "w2": ("cpu", 1), "w3": ("cpu,gpu,cuda-12", 1)}
 QUEUES = ["default", "q2", "q3"]
@@ -301,11 +300,10 @@ class JobLives(RuleBasedStateMachine):
                     self.lose_all(name)
             self.model.pass_time(now)
             stops = self.pass_time_of_workers(now)
-            self.follow(stops=stops, aside=True)
+            self.follow(stops=stops)
             for name, worker in self.workers.items():
                 if not worker.silent:
                     self.beat(name)
-            self.env.tick()
             self.follow()
 
     def pass_time_of_workers(self, now: float) -> list[int]:
@@ -357,18 +355,24 @@ class JobLives(RuleBasedStateMachine):
 
     # How
 
-    def follow(self, *, stops: list[int] | None = None, aside: bool = False) -> None:
-        """Take the effects of what has happened; the model follows what was given out."""
-        if not aside:
-            while self.env.cluster.hurries:
-                self.env.tick()
-        found = []
+    def follow(self, *, stops: list[int] | None = None) -> None:
+        """The model follows what was given out; and what is due at once happens."""
+        found = self.taken()
+        while self.env.cluster.hurries or self.model.due(self.env.now):
+            self.env.handle(Tick())
+            self.model.pass_time(self.env.now)
+            found += self.taken()
+        assert sorted(found) == sorted(stops or [])
+
+    def taken(self) -> list[int]:
+        """Take the effects of what has happened: the fences of attempts to be stopped."""
+        stopped = []
         for effect in self.env.take_all():
             if isinstance(effect, StartAttempt):
                 self.dispatched(effect)
             elif isinstance(effect, StopAttempt):
-                found.append(effect.fence)
-        assert sorted(found) == sorted(stops or [])
+                stopped.append(effect.fence)
+        return stopped
 
     def dispatched(self, start: StartAttempt) -> None:
         element = self.model.jobs[start.job_id].tasks[start.task][start.index or 0]

@@ -42,13 +42,13 @@ MOVES: Final[dict[State, dict[State, str]]] = {
     State.SCHEDULED: {
         State.RUNNING: "the worker reported the start",
         State.QUEUED: "the start never happened: the worker was lost or did not start it in time",
-        State.PENDING: "it could not be started: backing off",
+        State.PENDING: "it could not be started, or was returned once more: backing off",
         State.FAILED: "it could not be started, and no retry is left",
         State.CANCELLED: "cancelled, and the worker confirmed the stop or is lost",
     },
     State.RUNNING: {
         State.SUCCEEDED: "exit code 0",
-        State.QUEUED: "its worker was lost, and `crash_limit` is not reached",
+        State.QUEUED: "its worker stopped it on its own, or was lost before `crash_limit`",
         State.PENDING: "it failed, and a retry is left: backing off",
         State.FAILED: "it failed, and no retry is left",
         State.CANCELLED: "cancelled, and the worker confirmed the stop or is lost",
