@@ -92,6 +92,8 @@ def logs(
         else:
             source: Stream = "stderr" if stderr else "stdout"
             _copy(client, name, source, "stdout", follow=follow)
+        if not follow:  # then the lines of what is missing stand in the log itself
+            _say_what_is_missing(client, name)
 
 
 @click.command("result")
@@ -121,6 +123,16 @@ def _copy(
     for piece in client.logs(str(name), stream=source, follow=follow):
         outlet.write(piece)
     outlet.close()
+
+
+def _say_what_is_missing(client: "Client", name: Name) -> None:
+    for one in client.attempts(str(name)):
+        if name.number in (None, one.number):
+            if one.truncated:
+                click.echo("dtask: It wrote more than is kept: what is over is left out.", err=True)
+            if one.log_lost:
+                click.echo("dtask: Some of what it wrote was lost with its worker.", err=True)
+            return
 
 
 def _copy_both(client: "Client", name: Name, *, follow: bool) -> None:
