@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dtask.sim.world import Outcome, simulate
+from dtask.sim.outcome import Outcome
+from dtask.sim.world import simulate
 
 SEEDS = 200
 CHUNKS = 10

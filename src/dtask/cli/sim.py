@@ -10,7 +10,7 @@ from dtask.cli.seconds import Seconds
 from dtask.sim import SECONDS
 
 if TYPE_CHECKING:
-    from dtask.sim.world import Outcome
+    from dtask.sim.outcome import Outcome
 
 
 @click.command("sim")

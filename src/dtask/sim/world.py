@@ -1,11 +1,7 @@
 """One simulated run: faults for a while, then none, and then everything must settle."""
 
-import traceback
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Final
-
-from msgspec import Struct
 
 from dtask.core.cluster import Cluster
 from dtask.core.placement.events import Drain
@@ -16,6 +12,7 @@ from dtask.sim.dice import stream
 from dtask.sim.faults import Faults
 from dtask.sim.fleet import Fleet
 from dtask.sim.network import Network
+from dtask.sim.outcome import Outcome, conduct
 from dtask.sim.scheduler import MakeCluster, Scheduler
 from dtask.sim.site import Site
 from dtask.sim.timeline import Timeline
@@ -31,21 +28,6 @@ HELD_S: Final = 20.0
 CLIENTS: Final = 6
 
 
-class Outcome(Struct, frozen=True):
-    """How a run went."""
-
-    seed: int
-    digest: str
-    #: Virtual seconds.
-    elapsed_s: float
-    lines: int
-    counts: dict[str, int]
-    #: What did not hold; None if everything did.
-    failure: str | None
-    #: The last lines of the trace of a run that failed.
-    tail: tuple[str, ...]
-
-
 def simulate(
     seed: int,
     *,
@@ -54,21 +36,7 @@ def simulate(
     listen: Callable[[str], None] | None = None,
 ) -> Outcome:
     """One run of `seed` with faults for `seconds`; `listen` gets each line of its trace."""
-    world = World(seed, make, Trace(listen))
-    failure = None
-    try:
-        world.run(seconds)
-    except Exception as error:  # noqa: BLE001 (whatever goes wrong in a run is what it found)
-        failure = told(error)
-    return Outcome(
-        seed=seed,
-        digest=world.trace.digest,
-        elapsed_s=round(world.site.timeline.elapsed_s, 3),
-        lines=world.trace.lines,
-        counts=dict(sorted(world.site.counts.items())),
-        failure=failure,
-        tail=world.trace.tail if failure else (),
-    )
+    return conduct(seed, World(seed, make, Trace(listen)), seconds)
 
 
 class World:
@@ -139,10 +107,3 @@ class World:
             assert view.occupancy == held, f"{worker_id} holds {held}, not {view.occupancy}"
             assert view.leases == held, f"{worker_id} holds {held}, for {view.leases} leases"
         assert len(self._fleet.processes) == len(self._fleet.worker_ids) == len(views)
-
-
-def told(error: Exception) -> str:
-    """What did not hold, and where that was seen."""
-    seen = traceback.extract_tb(error.__traceback__)[-1]
-    what = str(error) or seen.line or ""
-    return f"{type(error).__name__}: {what} ({PurePath(seen.filename).name}:{seen.lineno})"

@@ -18,9 +18,9 @@ from dtask.sim.jobs.site import Site
 from dtask.sim.jobs.weather import CALM, Weather, draw
 from dtask.sim.jobs.worker import Machine, Process
 from dtask.sim.network import Network
+from dtask.sim.outcome import Outcome, conduct
 from dtask.sim.timeline import Timeline
 from dtask.sim.trace import Trace
-from dtask.sim.world import Outcome, told
 
 #: Virtual seconds within which, without faults, every job must have ended.
 ENDED_S: Final = 3_000.0
@@ -48,22 +48,7 @@ def simulate(
     listen: Callable[[str], None] | None = None,
 ) -> Outcome:
     """One run of `seed` with faults for `seconds`; `listen` gets each line of its trace."""
-    world = World(seed, make, Trace(listen))
-    failure = None
-    try:
-        world.run(seconds)
-    except Exception as error:  # noqa: BLE001 (whatever goes wrong in a run is what it found)
-        failure = told(error)
-    counts = dict(sorted(world.site.counts.items()))
-    return Outcome(
-        seed=seed,
-        digest=world.trace.digest,
-        elapsed_s=round(world.site.timeline.elapsed_s, 3),
-        lines=world.trace.lines,
-        counts=counts,
-        failure=failure,
-        tail=world.trace.tail if failure else (),
-    )
+    return conduct(seed, World(seed, make, Trace(listen)), seconds)
 
 
 class World:
