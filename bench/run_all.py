@@ -4,7 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ("core", "over_http", "heartbeats", "memory", "start", "short_tasks", "ended_jobs")
+PROGRAMS = (
+    "core",
+    "over_http",
+    "heartbeats",
+    "memory",
+    "start",
+    "short_tasks",
+    "ended_jobs",
+    "scheduler_jobs",
+    "true_tasks",
+    "torture",
+)
 
 
 def main() -> None:

@@ -34,12 +34,18 @@ class Server:
         else:
             self._process.wait()
             raise RuntimeError(f"{arguments} ended before it listened")
-        self._usage = psutil.Process(self._process.pid)
+        self.pid = self._process.pid
+        self._usage = psutil.Process(self.pid)
 
     def cpu_s(self) -> float:
         """Processor seconds used so far."""
         times = self._usage.cpu_times()
         return float(times.user + times.system)
+
+    def children_cpu_s(self) -> float:
+        """Processor seconds of its children that have ended and were waited for."""
+        times = self._usage.cpu_times()
+        return float(times.children_user + times.children_system)
 
     def memory_bytes(self) -> int:
         """Resident memory."""
