@@ -80,7 +80,7 @@ def test_commands_start_fast(shell: Shell, join: Join) -> None:
     ("arguments", "sentence"),
     [
         (["wrokers"], "There is no command 'wrokers': did you mean workers?"),
-        (["xyzzy"], "There is no command 'xyzzy': expected one of these: place, release,"),
+        (["xyzzy"], "There is no command 'xyzzy': expected one of these: run, submit,"),
         (["workers", "--jsn"], "Did you mean '--json'?"),
         (["place", "--tag", "gpu"], "'--tags'"),
         (["place", "--ttl", "0"], "'--ttl'"),

@@ -399,6 +399,25 @@ def test_a_followed_task_is_waited_for_and_followed_from_attempt_to_attempt() ->
     assert play.items == [b"one", b"two"]
 
 
+def test_attempts_that_came_and_went_are_followed_too_if_it_is_to_begin_with_the_first() -> None:
+    for from_first, numbers in ((True, (1, 2)), (False, (2,))):
+        play = Play()
+        task_line = "s1 GET /jobs/42/tasks/a"
+        ended = attempts("failed", "succeeded")
+        script: list[tuple[object, object]] = [(task_line, task("succeeded")), (ATTEMPTS, ended)]
+        for number in numbers:
+            script += [
+                (f"{LOG}&attempt={number}&follow=1", OPENED),
+                ("read", f"{number}".encode()),
+                ("read", b""),
+                (ATTEMPTS, ended),
+            ]
+        script += [(task_line, task("succeeded")), (ATTEMPTS, ended)]
+        flow = play.jobs.logs("42/a", stream="stdout", follow=True, from_first=from_first)
+        play.run(flow, *script)
+        assert play.items == [f"{number}".encode() for number in numbers]
+
+
 def test_a_followed_element_is_looked_at_among_the_elements() -> None:
     play = Play()
     elements = "s1 GET /jobs/42/tasks/a/elements"

@@ -23,7 +23,7 @@ class Place(NamedTuple):
 SECTIONS: Final[dict[str, dict[str, Place]]] = {
     "Run commands": {
         "run": Place("run", "command", "Run a command on a worker, as if it ran here."),
-        "submit": Place("submit", "command", "Hand over a command, a script or a graph of tasks."),
+        "submit": Place("submit", "command", "Submit a command, a script or a graph of tasks."),
         "map": Place("map", "command", "Run a command for each of many inputs."),
     },
     "Look after jobs": {
@@ -40,7 +40,7 @@ SECTIONS: Final[dict[str, dict[str, Place]]] = {
     },
     "Look after queues and the store": {
         "queues": Place("queues", "queues", "List the queues."),
-        "queue": Place("queues", "queue", "Show, make or change a queue."),
+        "queue": Place("queues", "queue", "Show a queue, or make or change one."),
         "backup": Place("backup", "command", "Write a copy of all jobs to a file."),
     },
     "Place tasks": {

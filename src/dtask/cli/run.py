@@ -136,7 +136,8 @@ class _Run:
         from dtask.cli.output import Outlet  # noqa: PLC0415 (commands start fast)
 
         outlet = Outlet(stream)
-        async for piece in self._client.logs(self._name, stream=stream, follow=True):
+        pieces = self._client.logs(self._name, stream=stream, follow=True, from_first=True)
+        async for piece in pieces:
             if outlet.is_terminal:
                 self._line.clear()
             try:

@@ -161,10 +161,17 @@ class AsyncClient:
         return await self._drive(self._jobs.result(name))
 
     def logs(
-        self, name: TaskName, *, stream: Stream = "stdout", follow: bool = False
+        self,
+        name: TaskName,
+        *,
+        stream: Stream = "stdout",
+        follow: bool = False,
+        from_first: bool = False,
     ) -> AsyncGenerator[bytes, None]:
         """As `Client.logs`."""
-        return self._iterate(self._jobs.logs(name, stream=stream, follow=follow))
+        return self._iterate(
+            self._jobs.logs(name, stream=stream, follow=follow, from_first=from_first)
+        )
 
     def events(
         self,

@@ -218,14 +218,22 @@ class Client:
         return self._drive(self._jobs.result(name))
 
     def logs(
-        self, name: TaskName, *, stream: Stream = "stdout", follow: bool = False
+        self,
+        name: TaskName,
+        *,
+        stream: Stream = "stdout",
+        follow: bool = False,
+        from_first: bool = False,
     ) -> Generator[bytes, None, None]:
         """What a task wrote so far, piece by piece; of its last attempt, or that of `42/a#2`.
 
         With `follow` also what it will write: waits for the start, goes on over breaks and, unless
-        an attempt is named, with the next attempt, until the task has ended.
+        an attempt is named, with the next attempt, until the task has ended. With `from_first` it
+        begins with the first attempt, not with the one under way.
         """
-        return self._iterate(self._jobs.logs(name, stream=stream, follow=follow))
+        return self._iterate(
+            self._jobs.logs(name, stream=stream, follow=follow, from_first=from_first)
+        )
 
     def events(
         self,

@@ -212,20 +212,24 @@ class JobFlows:
 
     # Streams
 
-    def logs(self, name: TaskName, *, stream: str, follow: bool) -> Flow[None]:
+    def logs(
+        self, name: TaskName, *, stream: str, follow: bool, from_first: bool = False
+    ) -> Flow[None]:
         """Items of bytes: what a task wrote.
 
-        With `follow` as it comes, and of every attempt from the current one on, unless one is
-        named.
+        With `follow` as it comes, and of every attempt from the current one on, or `from_first`,
+        unless one is named.
         """
         named = yield from self._task(name)
         if named.number is not None or not follow:
             yield from self._follow(named, stream) if follow else self._pages(named, stream)
             return
         shown = 0
-        while (number := (yield from self._next_attempt(named, shown))) is not None:
-            yield from self._follow(_replaced(named, number=number), stream)
-            shown = number
+        while (newest := (yield from self._next_attempt(named, shown))) is not None:
+            # Attempts may have come and gone while an earlier one was read.
+            for number in range(shown + 1 if shown or from_first else newest, newest + 1):
+                yield from self._follow(_replaced(named, number=number), stream)
+            shown = newest
 
     def _pages(self, name: Name, stream: str) -> Flow[None]:
         """What one attempt has written so far."""
