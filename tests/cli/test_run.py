@@ -166,3 +166,19 @@ def test_no_scheduler_is_one_sentence_and_how_to_start_one(fleet: Fleet) -> None
     assert ran.code == 1
     assert ran.err.startswith("Error: No scheduler answers")
     assert ran.err.count("\n") == 2
+
+
+def test_a_directory_that_is_not_there_brings_the_advice_to_do_without(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    with fleet.shell.start("run", "--in", "1s", "--", "true") as process:
+        assert process.stderr is not None
+        assert "not to start before" in process.stderr.readline()
+        gone.rmdir()
+        told = process.stderr.read().splitlines()
+        assert process.wait(PATIENCE_S) == 127
+    assert "could not be started: The working directory" in told[-2]
+    assert told[-1] == "dtask: --scratch runs it in an empty directory of its own."

@@ -245,7 +245,7 @@ class _Run:
 
     def _advise(self, task: "TaskSummary") -> None:
         cwd = next(iter(self._draft.body["tasks"].values())).get("cwd")
-        if self._draft.here and cwd in (task.error or ""):
+        if self._draft.here and f"working directory {cwd!r}" in (task.error or ""):
             self._line.say("--scratch runs it in an empty directory of its own.")
 
 
