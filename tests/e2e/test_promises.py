@@ -73,7 +73,7 @@ def test_promise_1_an_acknowledged_submit_survives_kill_9_of_the_scheduler(
 
 
 def test_promise_2_a_task_whose_worker_is_lost_runs_again_and_uses_up_no_retry() -> None:
-    """Its agent is killed and does not come back: `crash_limit` counts that, no limit of retries."""
+    """Its agent is killed and does not come back: `crash_limit` counts that, `retry.max` not."""
     nap = duration()
     text = f"[ $DTASK_NUMBER = 2 ] || exec sleep {nap}"
     with site(*BRISK, workers=1) as place:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtask.core.jobs.events import JobForgotten, TaskChanged
+from dtask.core.jobs.rows import WHOLE
 from dtask.core.jobs.states import State
 from dtask.errors import Busy, InvalidRequest, Unavailable
 from dtask.scheduler import logs as logs_module
@@ -276,6 +277,21 @@ def test_followers_end_when_the_task_is_held_no_more(tmp_path: Path, state: Stat
             assert not await logs.grown(MAIN, "stdout", 0)
 
     play(tmp_path, act)
+
+
+def test_only_logs_of_known_attempts_are_kept_beside_a_store_that_has_come(tmp_path: Path) -> None:
+    known = {1: {("a", WHOLE, 1), ("b.c", 1234, 2)}, 2: {("a", WHOLE, 1)}}
+    stay = ("1/a#1.stdout", "1/a#1.stderr", "1/b.c/1/1234#2.result")
+    go = ("1/a#2.stdout", "1/b.c/1/1234#1.stdout", "1/b.c/1/1235#2.stdout", "1/x#1.stdout")
+    for name in (*stay, *go, "3/a#1.stdout", "3/b/0/1#1.stderr"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    logs = Logs(tmp_path)
+    logs.keep(lambda job_id: known.get(job_id, set()))
+    logs.close()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*#*")}
+    assert left == set(stay)
+    assert not (tmp_path / "3").exists()
 
 
 def test_a_forgotten_job_takes_its_logs_along(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dtask.core.jobs.rows import WHOLE, AttemptRow, JobRow, QueueRow, TaskRow
+from dtask.core.jobs.rows import WHOLE, AttemptRow, Forget, JobRow, QueueRow, TaskRow
 from dtask.core.jobs.states import State
 from dtask.errors import Conflict, DtaskError, Unavailable
 from dtask.store import file, migrations, sqlite
@@ -359,6 +359,39 @@ def test_a_backup_is_not_mixed_with_the_log_of_the_file_that_it_replaces(tmp_pat
     log.unlink()
     store = SqliteStore(path)
     assert store.load().last_job_id == 500
+    store.close()
+
+
+def test_a_file_has_come_when_it_is_new_or_a_backup_until_it_has_settled(tmp_path: Path) -> None:
+    path = tmp_path / "dtask.db"
+    for _ in range(2):  # a scheduler that was killed before it had settled
+        store = SqliteStore(path)
+        assert store.has_come()
+        store.close()
+    store = SqliteStore(path)
+    store.settle()
+    assert not store.has_come()
+    store.backup(tmp_path / "copy")
+    store.close()
+    store = SqliteStore(path)
+    assert not store.has_come()
+    store.close()
+    path.unlink()
+    (tmp_path / "copy").rename(path)
+    for _ in range(2):
+        store = SqliteStore(path)
+        assert store.has_come()
+        store.close()
+
+
+def test_attempts_are_known_by_their_keys(tmp_path: Path) -> None:
+    store = SqliteStore(filled(tmp_path))
+    store.commit([attempt(1, 500), attempt(2, 500, number=2), attempt(3, 500, idx=7)])
+    rows = store.attempts(500, None, None, limit=999)
+    assert len(rows) == 3
+    assert store.attempt_keys(500) == {(row.task, row.idx, row.number) for row in rows}
+    store.commit([Forget(500)])
+    assert store.attempt_keys(500) == store.attempt_keys(12_345) == set()
     store.close()
 
 

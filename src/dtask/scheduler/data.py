@@ -30,12 +30,13 @@ class Data:
     def __init__(self, directory: Path | None, *, log_bytes_max: int) -> None:
         self._passing = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="dtask-"))
-        self.store: Store = (
-            MemoryStore() if directory is None else SqliteStore(directory / DATABASE)
-        )
+        store = None if directory is None else SqliteStore(directory / DATABASE)
+        self.store: Store = store or MemoryStore()
         try:
             self.blobs = Blobs(self.directory / "blobs")
             self.logs = Logs(self.directory / "logs", log_bytes_max=log_bytes_max)
+            if store is not None and store.has_come():
+                _adopt(store, self.logs)
         except OSError as error:
             self.store.close()
             raise Unavailable(
@@ -43,9 +44,22 @@ class Data:
                 f"with --data that this user may write.",
                 code="store_failed",
             ) from None
+        except BaseException:
+            self.store.close()
+            raise
 
     def close(self) -> None:
         """Let go of everything. The store is closed before."""
         self.logs.close()
         if self._passing:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _adopt(store: SqliteStore, logs: Logs) -> None:
+    """The store has come to these logs: keep those of attempts that it knows.
+
+    An attempt that it is yet to make may have the name of one that ran after the backup was made,
+    and must not find that one's log. Raises OSError and Unavailable.
+    """
+    logs.keep(store.attempt_keys)
+    store.settle()

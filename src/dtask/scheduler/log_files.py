@@ -9,7 +9,7 @@ Everything here blocks, and is for threads; all but reading is for one thread at
 import ctypes
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,8 @@ from dtask.wire.frames import LogFrame, Stream
 
 #: (job, task, index or WHOLE, number), as the key of an attempt's row.
 Attempt = tuple[int, str, int, int]
+#: (task, index or WHOLE, number): the same, within its job.
+Within = tuple[str, int, int]
 #: Bytes of stdout, stderr and result.
 Sizes = tuple[int, int, int]
 
@@ -130,6 +132,18 @@ class LogFiles:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._directory / str(job_id))
 
+    def keep(self, known: Callable[[int], set[Within]]) -> None:
+        """Remove what was written of attempts that are not `known`, by job."""
+        for job_id in self.jobs():
+            attempts = known(job_id)
+            if not attempts:
+                self.remove(job_id)
+                continue
+            job = self._directory / str(job_id)
+            for path in job.rglob("*#*"):
+                if _attempt_of(path.relative_to(job)) not in attempts:
+                    path.unlink()
+
     def close(self) -> None:
         """Let go of the directory."""
         os.close(self._file_system)
@@ -166,6 +180,17 @@ class LogFiles:
             return f"{self._directory}/{job_id}/{task}#{number}.{stream}"
         group = index // ELEMENTS_PER_DIRECTORY
         return f"{self._directory}/{job_id}/{task}/{group}/{index}#{number}.{stream}"
+
+
+def _attempt_of(path: Path) -> Within | None:
+    """Whose file it is, by its path in the directory of its job; None if it is none of ours."""
+    stem, _, number = path.stem.rpartition("#")
+    *parents, name = *path.parts[:-1], stem
+    if not number.isdecimal():
+        return None
+    if not parents:
+        return name, WHOLE, int(number)
+    return (parents[0], int(name), int(number)) if name.isdecimal() else None
 
 
 def _size(path: str) -> int:

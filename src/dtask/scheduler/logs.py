@@ -26,6 +26,7 @@ from dtask.scheduler.log_files import (
     Growth,
     LogFiles,
     Sizes,
+    Within,
 )
 from dtask.wire.frames import LogFrame, Stream
 
@@ -148,6 +149,13 @@ class Logs:
             entry.finished = True
             entry.wake()
             self._let_go(name, entry)
+
+    def keep(self, known: Callable[[int], set[Within]]) -> None:
+        """Remove all of attempts that are not `known`, by job; before anything else is asked.
+
+        Takes its time. Raises OSError and what `known` raises.
+        """
+        self._files.keep(known)
 
     def forget(self, job_id: int) -> None:
         """Remove all of a job, in a thread of its own. None of its attempts may go on."""

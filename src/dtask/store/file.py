@@ -18,6 +18,9 @@ CHECKED_BYTES_MAX: Final = 128 * 1024**2
 #: Seconds to wait for another process that writes: an `sqlite3` command.
 BUSY_S: Final = 5.0
 
+#: Says what `has_come` tells.
+_COME: Final = "INSERT OR REPLACE INTO meta VALUES ('come', 1)"
+
 _CACHE_KIB: Final = 16 * 1024
 _WAL_BYTES_KEPT: Final = 64 * 1024**2
 _STATEMENTS: Final = 256
@@ -40,39 +43,61 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     Raises sqlite3.Error and OSError; Conflict if a newer dtask wrote the file, Unavailable if it
     is damaged or not dtask's.
     """
-    if not path.exists():
+    made = not path.exists()
+    if made:
         touch(path)
         sync(path.parent)
-    _check_log(path)
+    backup = _is_backup(path)
     connection = connect(path)
     try:
         _check(connection, path)
+        if backup:
+            connection.execute(_COME)
         _write_ahead(connection, path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
         migrate(connection)
+        if made:
+            connection.execute(_COME)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check_log(path: Path) -> None:
-    """Refuse a backup beside the log of the file that it replaced: SQLite would mix the two.
+def has_come(connection: sqlite3.Connection) -> bool:
+    """Whether the file was made, or put there from a backup, and nobody has said `settle` yet.
 
-    A file that has a log says so in its head, and a backup never does.
+    Then what lies beside it may be another store's, or of a later day than the backup.
+    """
+    (count,) = connection.execute("SELECT count(*) FROM meta WHERE name = 'come'").fetchone()
+    return bool(count)
+
+
+def settle(connection: sqlite3.Connection) -> None:
+    """From now on what lies beside the file is its own."""
+    connection.execute("DELETE FROM meta WHERE name = 'come'")
+
+
+def _is_backup(path: Path) -> bool:
+    """A file that has a log says so in its head, and a backup never does before it is opened.
+
+    Refuse one beside the log of the file that it replaced: SQLite would mix the two.
     """
     with path.open("rb") as opened:
         head = opened.read(20)
     log = path.with_name(f"{path.name}-wal")
-    if head[18:] == b"\1\1" and log.exists():
+    if head[18:] != b"\1\1":
+        return False
+    if log.exists():
         raise Unavailable(
             f"{path} is a backup, and {log} belongs to the file that was there before: remove "
             f"{log.name} and {path.name}-shm, then start again.",
             code="store_corrupt",
         )
+    return True
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

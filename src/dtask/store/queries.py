@@ -161,6 +161,14 @@ def attempts(
     )
 
 
+def attempt_keys(connection: sqlite3.Connection, job_id: int) -> set[tuple[str, int, int]]:
+    """Task, index and number of all attempts of a job."""
+    if _hidden(connection, job_id):
+        return set()
+    sql = "SELECT task, idx, number FROM attempt WHERE job_id = ?"
+    return set(connection.execute(sql, (job_id,)))
+
+
 def ids(connection: sqlite3.Connection, sql: str) -> list[int]:
     """The one column of `sql`, in one step."""
     (text,) = connection.execute(f"SELECT json_group_array(job_id) FROM ({sql})").fetchone()

@@ -209,6 +209,26 @@ class SqliteStore:
             finally:
                 part.unlink(missing_ok=True)
 
+    # What lies beside it
+
+    def has_come(self) -> bool:
+        """Whether the file was made, or put there from a backup, and `settle` was not called yet.
+
+        Then logs beside it may be of attempts that it does not know. Raises Unavailable.
+        """
+        with file.told(self._path):
+            return file.has_come(self._writer)
+
+    def attempt_keys(self, job_id: int) -> set[tuple[str, int, int]]:
+        """(task, idx, number) of all attempts of a job. Raises Unavailable."""
+        with self._reading() as reader:
+            return queries.attempt_keys(reader, job_id)
+
+    def settle(self) -> None:
+        """From now on what lies beside the file is its own. Raises Unavailable."""
+        with file.told(self._path):
+            file.settle(self._writer)
+
     # Life
 
     def close(self) -> None:
