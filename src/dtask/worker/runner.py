@@ -168,7 +168,10 @@ class Runner:
         self._boot_id = spool.boot_id()
         self._group = make_group(self._group_name)
         self._executor = ProcessExecutor(
-            group=self._group, on_exited=self._exited, on_gone=self._gone
+            group=self._group,
+            on_exited=self._exited,
+            on_gone=self._gone,
+            guard=lambda: self._lifeline.pid if self._lifeline is not None else None,
         )
         self._lifeline = lifeline.Lifeline(self._group, self._limits.paths())
         self._lifeline.start()

@@ -163,8 +163,9 @@ class ProcessExecutor:
 
     `on_exited(mark, exit_code)` is called when a main process ended; then the caller says `kill`,
     or leaves what is left to the `terminate` said before. `on_gone(mark, usage)` is called when
-    nothing of the tree is left. Both are called from the loop, never from inside `launch`. `close`
-    it at the end.
+    nothing of the tree is left. Both are called from the loop, never from inside `launch`. `guard`
+    tells the pid of a child that is none of a task's, for as long as nobody has fetched its exit.
+    `close` it at the end.
     """
 
     def __init__(
@@ -173,8 +174,10 @@ class ProcessExecutor:
         group: Group | None,
         on_exited: Callable[[str, int | None], None],
         on_gone: Callable[[str, Usage], None],
+        guard: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._group = group
+        self._guard = guard
         self._on_exited = on_exited
         self._on_gone = on_gone
         self._children: dict[str, Child] = {}
@@ -382,10 +385,11 @@ class ProcessExecutor:
         Every task begins a session of its own, and what the agent starts for itself while tasks
         run stays in its session: so these are the orphans of tasks, and bystanders.
         """
-        pids = self._offspring.pids()
+        ours = {*self._mains, self._guard()}
+        pids = [pid for pid in self._offspring.pids() if pid not in ours]
         own_session = os.getsid(0) if pids else 0
         for pid in pids:
-            process = strays.look(pid) if pid not in self._mains else None
+            process = strays.look(pid)
             if process is not None and process.session != own_session:
                 yield process
 
