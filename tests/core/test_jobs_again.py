@@ -166,6 +166,8 @@ def test_an_ended_job_needs_its_record_to_be_tried_again(jobs: Env) -> None:
     jobs.cancel(job)
     assert jobs.handle(RetryJob(job)) == NeedsRecord(job)
     assert jobs.changes == ()
+    assert jobs.retry(job) == 1
+    assert not jobs.book.jobs[job,].cancelled
 
 
 def test_a_retry_starts_over_what_did_not_succeed_and_leaves_the_rest(jobs: Env) -> None:
@@ -348,6 +350,27 @@ def test_a_job_that_has_not_begun_waits_for_an_earlier_one_that_is_tried_again(j
         jobs.attach("w1")
     jobs.ended(start, 1)
     jobs.given("2/main")
+
+
+def test_a_job_that_has_begun_waits_for_no_earlier_one_that_is_tried_again(jobs: Env) -> None:
+    """Neither as long as the scheduler remembers it, nor after a restart."""
+    jobs.attach("w1", slots=2)
+    first = jobs.submit()
+    tasks = {"a": {"retry": {"max": 1, "backoff_s": 5}}, "b": {"needs": ["a"]}}
+    jobs.submit(tasks, after=[first], when="all_done")
+    jobs.run("1/main", exit_code=1)
+    jobs.run("2/a", exit_code=1)
+    jobs.retry(first)
+    start = jobs.given("1/main")
+    jobs.started(start)
+    jobs.restart()
+    jobs.beat("w1")
+    jobs.take("w1", "joined")
+    jobs.attach("w1")
+    jobs.keep(5, "w1")
+    jobs.run("2/a")
+    jobs.run("2/b")
+    assert jobs.state(2) is State.SUCCEEDED
 
 
 def test_what_came_after_a_failed_job_is_not_taken_along_by_its_retry(jobs: Env) -> None:

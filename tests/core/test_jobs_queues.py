@@ -27,6 +27,15 @@ def test_higher_priorities_go_first_then_older_jobs(jobs: Env) -> None:
     assert order(jobs, 4) == [2, 4, 1, 3]
 
 
+def test_higher_priorities_go_first_out_of_a_queue_that_was_paused(jobs: Env) -> None:
+    jobs.attach("w1", slots=1)
+    jobs.set_queue(paused=True)
+    for priority in (0, 5, -1, 7):
+        jobs.submit(priority=priority)
+    jobs.set_queue(paused=False)
+    assert order(jobs, 4) == [4, 2, 1, 3]
+
+
 def test_tasks_of_a_job_go_in_the_order_they_were_written_in(jobs: Env) -> None:
     jobs.submit({"b": {}, "a": {}, "c": {"tags": "!x"}})
     jobs.attach("w1", slots=1)

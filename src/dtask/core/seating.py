@@ -1,7 +1,5 @@
 """Slots for attempts of jobs: where the two halves of the core touch."""
 
-from typing import Final
-
 from msgspec import Struct
 
 from dtask.core.jobs.seats import Seat, Tags
@@ -13,8 +11,6 @@ from dtask.core.placement.leases import Leases, pinned_id
 from dtask.core.placement.place import seat
 from dtask.core.placement.tags import TagIndex
 from dtask.errors import Busy
-
-_RESERVED: Final = frozenset(tags_of.RESERVED)
 
 
 class Moment(Struct):
@@ -35,14 +31,12 @@ class Seating:
         """Raise InvalidRequest unless these are requirements."""
         tags_of.parse(tags, field)
 
+    def musts(self, tags: Tags) -> frozenset[str]:
+        """The tags among the requirements `tags`: a worker must have them, whatever else."""
+        return frozenset(one.literal for one in tags_of.parse(tags) if one.literal is not None)
+
     def meets(self, kind: Tags, tags: Tags) -> bool:
         """Whether a worker of the tags `kind` meets the requirements `tags`."""
-        has = set(kind)
-        rest = [text for text in tags if text not in has]
-        if not rest:
-            return True
-        if any(_RESERVED.isdisjoint(text) for text in rest):
-            return False  # a plain tag that it has not: by far the most, and there may be many
         index = TagIndex()
         index.add(0, kind)
         return all(index.meeting(requirement, 1) for requirement in tags_of.parse(tags))

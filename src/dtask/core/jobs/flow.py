@@ -11,6 +11,7 @@ from msgspec import Struct
 from dtask.core.jobs.events import JobForgotten, TaskChanged
 from dtask.core.jobs.job import (
     FAILED,
+    NO_JOBS,
     PENDING,
     QUEUED,
     SKIPPED,
@@ -95,7 +96,7 @@ class Flow:
             heir = register.jobs[heir_id]
             if job.job_id not in heir.after:
                 continue
-            heir.after.discard(job.job_id)
+            heir.after = heir.after - {job.job_id} or NO_JOBS
             if job.state is not State.SUCCEEDED and heir.spec.when == "all_succeeded":
                 self.skip_job(heir)
             else:
@@ -106,7 +107,7 @@ class Flow:
 
     def skip_job(self, job: Job) -> None:
         """A job that it comes after did not succeed."""
-        job.after.clear()
+        job.after = NO_JOBS
         for task in job.tasks.values():
             self._skip(task)
 

@@ -37,6 +37,10 @@ _LEGAL: Final = tuple(frozenset(CODES[to] for to in MOVES[state]) for state in S
 ENDED: Final = frozenset(CODES[state] for state in ENDS)
 
 
+#: Each empty set would take 216 bytes, in every job.
+NO_JOBS: Final[frozenset[int]] = frozenset()
+
+
 class Attempt:
     """One run of an element on one worker, as long as the worker may hold it."""
 
@@ -208,7 +212,7 @@ class Task:
         self.is_array = spec.array is not None
         self.size = model.size(spec)
         #: The requirements, each once and sorted: equal lists are one demand.
-        self.tags = tuple(sorted(set(spec.tags)))
+        self.tags = tuple(sorted(set(spec.tags))) if len(spec.tags) > 1 else spec.tags
         self.states = bytearray(self.size)
         self.counts = [0] * len(STATES)
         self.counts[PENDING] = self.size
@@ -349,7 +353,7 @@ class Job:
         #: The state in its row; None if that must be written.
         self.shown: State | None = None
         #: Jobs that come first and have not ended.
-        self.after: set[int] = set()
+        self.after = NO_JOBS
         #: Epoch seconds of `not_before`, until it has come.
         self.waits_until = spec.not_before
         self.counts = [0] * len(STATES)

@@ -38,6 +38,7 @@ from dtask.core.jobs.holding import Holding
 from dtask.core.jobs.job import (
     CANCELLED,
     FAILED,
+    NO_JOBS,
     PENDING,
     QUEUED,
     SKIPPED,
@@ -67,7 +68,7 @@ class Jobs:
         self._seats = seats
         #: Of the step under way.
         self._moment = Moment()
-        self._lines = Lines(seats.meets)
+        self._lines = Lines(seats)
         self._register = Register(self._lines)
         self._flow = Flow(self._register, settings, self._moment)
         self._holding = Holding(
@@ -109,12 +110,12 @@ class Jobs:
             register.past[past.job_id] = past
             if past.key is not None:
                 register.keys[past.key] = past.job_id
-        live = {record.job.job_id for record in snapshot.jobs}
+        live = frozenset(record.job.job_id for record in snapshot.jobs)
         for record in snapshot.jobs:
             queue = self._lines.queues.setdefault(record.job.queue, Queue(record.job.queue))
             job = restoring.job(record, queue)
             if not job.under_way:
-                job.after.update(live.intersection(job.spec.after))
+                job.after = live.intersection(job.spec.after) or NO_JOBS
             register.add(job)
             self._flow.tasks_live += len(job.tasks)
             for attempt in restoring.attempts(job, record):
@@ -205,7 +206,7 @@ class Jobs:
         register.last_job_id += 1
         job = Job(register.last_job_id, spec, queue, self._moment.now)
         job.key, job.digest, job.raw = event.key, event.digest, event.raw
-        job.after.update(earlier for earlier in spec.after if earlier in register.jobs)
+        job.after = self._live_among(spec.after)
         register.add(job)
         self._flow.tasks_live += len(job.tasks)
         self._submitted += 1
@@ -301,12 +302,12 @@ class Jobs:
         if past is not None:
             del register.past[event.job_id]
             job.shown = past.state
-            job.after.update(job_id for job_id in job.spec.after if job_id in register.jobs)
+            job.after = self._live_among(job.spec.after)
             register.add(job)
             self._flow.tasks_live += len(job.tasks)
             for heir_id in register.heirs.get(job.job_id, ()):
                 if not (heir := register.jobs[heir_id]).under_way:
-                    heir.after.add(job.job_id)
+                    heir.after |= {job.job_id}
         job.ended_at = None
         job.cancelled = False
         register.touch_job(job, anyhow=True)
@@ -409,6 +410,9 @@ class Jobs:
                 code="unknown_queue",
             )
         return queue
+
+    def _live_among(self, job_ids: tuple[int, ...]) -> frozenset[int]:
+        return frozenset(one for one in job_ids if one in self._register.jobs) or NO_JOBS
 
     def _live(self, job_id: int, if_past: str) -> Job:
         job = self._register.jobs.get(job_id)

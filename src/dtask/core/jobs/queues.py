@@ -14,23 +14,19 @@ dropped when it comes up.
 """
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from dtask.core.jobs.events import QueueView
 from dtask.core.jobs.job import PENDING, QUEUED, RUNNING, SCHEDULED, STATES, Element, Task
 from dtask.core.jobs.rows import QueueRow
+from dtask.core.jobs.seats import Seats, Tags
 
 #: Kinds of workers of which it is remembered what they have looked at.
 KINDS_MAX: Final = 100_000
 
 #: Entries of a line or an order before anybody looks for those that mean nothing any more.
 TIDY_MIN: Final = 64
-
-Tags = tuple[str, ...]
-
-#: Whether a worker of these tags meets a demand of those requirements.
-Meets = Callable[[Tags, Tags], bool]
 
 #: What comes first is least: (-priority, job, place in the job, index), and a number that no
 #: other entry has.
@@ -152,10 +148,12 @@ class Line:
 class Demand:
     """One list of requirements, and who waits with it."""
 
-    __slots__ = ("lines", "shut", "tags")
+    __slots__ = ("lines", "musts", "shut", "tags")
 
-    def __init__(self, tags: Tags) -> None:
+    def __init__(self, tags: Tags, musts: frozenset[str]) -> None:
         self.tags = tags
+        #: Plain tags among them. Most workers that do not fit lack one, and that is soon told.
+        self.musts = musts
         #: By queue.
         self.lines: dict[str, Line] = {}
         #: No worker could take one when it was last asked for: the number of that refusal, which
@@ -166,8 +164,8 @@ class Demand:
 class Lines:
     """All queues, and whose turn it is."""
 
-    def __init__(self, meets: Meets) -> None:
-        self._meets = meets
+    def __init__(self, seats: Seats) -> None:
+        self._seats = seats
         self.queues: dict[str, Queue] = {}
         self._demands: dict[Tags, Demand] = {}
         #: Those that are shut, the last one last, and how often any was.
@@ -216,8 +214,9 @@ class Lines:
         """Workers of these tags have become able to take a task."""
         for kind in kinds:
             seen = self._looked.get(kind, 0)
+            has = frozenset(kind)
             for demand in self._shut_since(seen):
-                if self._meets(kind, demand.tags):
+                if demand.musts <= has and self._seats.meets(kind, demand.tags):
                     del self._shut[demand]
                     demand.shut = 0
                     for line in demand.lines.values():
@@ -255,7 +254,7 @@ class Lines:
         for demand in self._shut:
             assert self._demands[demand.tags] is demand
             for kind, seen in self._looked.items():
-                assert demand.shut > seen or not self._meets(kind, demand.tags)
+                assert demand.shut > seen or not self._seats.meets(kind, demand.tags)
 
     def _shut_since(self, seen: int) -> list[Demand]:
         """Demands that were shut after the refusal of this number."""
@@ -271,7 +270,7 @@ class Lines:
         if line is None:
             demand = self._demands.get(tags)
             if demand is None:
-                demand = self._demands[tags] = Demand(tags)
+                demand = self._demands[tags] = Demand(tags, self._seats.musts(tags))
             line = queue.lines[tags] = demand.lines[queue.name] = Line(queue, demand)
         return line
 

@@ -32,7 +32,6 @@ def attempts(found: Job, record: JobRecord) -> list[Attempt]:
         task = found.tasks[row.task]
         element = task.elements[0 if row.idx == WHOLE else row.idx]
         attempt = Attempt(element, row.fence, row.worker_id, row.scheduled_at)
-        attempt.number = row.number
         attempt.started_at = row.started_at
         attempt.stopping = row.stopping
         attempt.seated = False

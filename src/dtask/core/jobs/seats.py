@@ -20,6 +20,10 @@ class Seats(Protocol):
         """Raise InvalidRequest unless these are requirements."""
         ...
 
+    def musts(self, tags: Tags) -> frozenset[str]:
+        """The tags among the requirements `tags`: a worker must have them, whatever else."""
+        ...
+
     def meets(self, kind: Tags, tags: Tags) -> bool:
         """Whether a worker of the tags `kind` meets the requirements `tags`."""
         ...
