@@ -174,10 +174,14 @@ def test_a_directory_that_is_not_there_brings_the_advice_to_do_without(
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
-    with fleet.shell.start("run", "--in", "1s", "--", "true") as process:
+    with fleet.client() as client:
+        client.set_queue("held", paused=True)
+    with fleet.shell.start("run", "--queue", "held", "--", "true") as process:
         assert process.stderr is not None
-        assert "not to start before" in process.stderr.readline()
+        assert "The queue held is paused." in process.stderr.readline()
         gone.rmdir()
+        with fleet.client() as client:
+            client.set_queue("held", paused=False)
         told = process.stderr.read().splitlines()
         assert process.wait(PATIENCE_S) == 127
     assert "could not be started: The working directory" in told[-2]
