@@ -196,9 +196,9 @@ class Env:
         self.tick()
 
     def tick(self) -> None:
-        """Tell the time, and again as long as the core is in a hurry."""
+        """Tell the time, and again as long as something is left to do at once."""
         self.handle(Tick())
-        while self.cluster.hurries:
+        while self.cluster.hurries or self.cluster.next_deadline() <= self.now:
             self.handle(Tick())
 
     def keep(self, seconds: float, *worker_ids: str) -> None:

@@ -1,6 +1,6 @@
 """Arrays: a million elements are not a million objects."""
 
-from core.env import Env
+from core.env import START, Env
 from dtask.core.jobs import model
 from dtask.core.jobs.job import Task
 from dtask.core.jobs.states import Cause, State
@@ -26,6 +26,7 @@ def test_only_touched_elements_are_objects(jobs: Env) -> None:
     # Of those that succeeded nothing is kept but their state; the failed one may be tried again.
     assert list(task_of(jobs, job).elements) == [1, 2, 3, 4]
     assert len(jobs.book.tasks) == 6
+    assert {row.queued_at for row in jobs.book.tasks.values()} == {START}
 
 
 def test_elements_are_given_out_by_their_index(jobs: Env) -> None:

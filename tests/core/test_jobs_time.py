@@ -2,9 +2,10 @@
 
 import pytest
 
-from core.env import START, Env
+from core.env import START, Env, a_job
 from dtask.core.jobs.states import Cause, State
-from dtask.core.jobs.timers import TIDY_MIN, Timers
+from dtask.core.jobs.timers import RING_MAX, TIDY_MIN, Timers
+from dtask.core.placement.events import Tick
 
 
 def test_nothing_of_a_job_runs_before_its_time(jobs: Env) -> None:
@@ -139,6 +140,17 @@ def test_a_stall_counts_for_a_backoff_but_not_against_a_worker(jobs: Env) -> Non
     jobs.given("1/main")
 
 
+def test_many_jobs_whose_time_comes_at_once_begin_in_slices_without_pause(jobs: Env) -> None:
+    for _ in range(2 * RING_MAX + 1):
+        step = jobs.cluster.handle(a_job(not_before=START + 60), jobs.now)
+        jobs.book.write(step.changes)
+    for left in (RING_MAX + 1, 1, 0):
+        jobs.now = START + 60
+        jobs.book.write(jobs.cluster.handle(Tick(), jobs.now).changes)
+        assert jobs.set_queue().pending == left
+        assert (jobs.cluster.next_deadline() == jobs.now) == bool(left)
+
+
 def test_timers_ring_in_their_order_and_only_what_still_counts() -> None:
     timers, rung, void = Timers(), [], {"b"}
     for when, name in ((3.0, "c"), (1.0, "a"), (2.0, "b"), (1.0, "a2"), (9.0, "d")):
@@ -154,5 +166,6 @@ def test_timers_forget_what_is_void_long_before_it_is_due() -> None:
     for n in range(20 * TIDY_MIN):
         timers.add(1e9 + n, lambda _n: False, lambda _n: None, n)
         assert len(timers) <= TIDY_MIN
-    timers.ring(2e9)
+    for _ in range(2):
+        timers.ring(2e9)
     assert timers.next_due() == float("inf")

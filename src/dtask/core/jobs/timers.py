@@ -9,6 +9,10 @@ Ts = TypeVarTuple("Ts")
 #: Entries before anybody looks for those that are void.
 TIDY_MIN: Final = 1024
 
+#: Entries that ring at a time, so that none holds up the loop: a hundred thousand jobs may have
+#: asked for the same hour.
+RING_MAX: Final = 1000
+
 
 class Timers:
     """Things to do, by time. What `still` says of an entry tells whether it is void.
@@ -43,8 +47,10 @@ class Timers:
         return self._heap[0][0] if self._heap else float("inf")
 
     def ring(self, now: float) -> None:
-        """Do all that is due at `now`, in its order."""
-        while self._heap and self._heap[0][0] <= now:
+        """Do what is due at `now`, in its order. If that is much, some stays due."""
+        for _ in range(RING_MAX):
+            if not self._heap or self._heap[0][0] > now:
+                return
             entry = heapq.heappop(self._heap)[2]
             if _counts(entry):
                 _, act, what = entry
