@@ -55,6 +55,7 @@ def test_heartbeats_that_pass_while_the_channel_does_not_leave_no_task_stuck() -
         place.await_workers(1)
         job = place.client.submit(["sh", "-c", text], tags=["a"])
         eventually(lambda: len(sleepers(nap)) == 1)
+        place.await_state(job.id, "running")
         relay.cut()
         place.start_worker("w2", "--tags", "a")
         assert job.wait(20).ok

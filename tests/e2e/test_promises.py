@@ -80,6 +80,8 @@ def test_promise_2_a_task_whose_worker_is_lost_runs_again_and_uses_up_no_retry()
         job = place.client.submit(["sh", "-c", text], crash_limit=2)
         fragile = place.client.submit(["sh", "-c", f"exec sleep {nap}"], crash_limit=1)
         eventually(lambda: len(sleepers(nap)) == 2)
+        for each in (job, fragile):
+            place.await_state(each.id, "running")
         place.kill_worker("w1")
         place.start_worker("w2")
         assert job.wait(20).ok
