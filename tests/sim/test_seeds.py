@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from dtask.sim.outcome import Outcome
 from dtask.sim.world import simulate
+from sim.seeds import failures, told
 
 SEEDS = 200
-CHUNKS = 10
 
 REGRESSIONS = [
     int(found[1])
@@ -17,16 +16,8 @@ REGRESSIONS = [
 ]
 
 
-def told(outcome: Outcome) -> str:
-    """What is needed to look into a run that failed."""
-    return "\n".join([*outcome.tail, f"seed {outcome.seed}: {outcome.failure}"])
-
-
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_every_seed_holds(chunk: int) -> None:
-    for seed in range(chunk, SEEDS, CHUNKS):
-        outcome = simulate(seed)
-        assert outcome.failure is None, told(outcome)
+def test_every_seed_holds() -> None:
+    assert failures(simulate, range(SEEDS)) == ""
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)

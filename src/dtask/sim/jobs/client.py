@@ -12,7 +12,6 @@ from dtask.core.jobs.events import (
     Explain,
     Look,
     NeedsRecord,
-    Retried,
     RetryJob,
     SetQueue,
     Submit,
@@ -110,11 +109,10 @@ class Client:
 
     def _retry(self, job_id: int) -> None:
         again: Any = self._rng.choice(("failed", "unsuccessful"))
+        self._site.ledger.retry_asked(job_id)
 
         def see(answer: object) -> None:
-            if isinstance(answer, Retried):
-                self._site.ledger.retried(job_id, answer)
-            elif isinstance(answer, NeedsRecord):
+            if isinstance(answer, NeedsRecord):
                 record = self._disk.store.record(job_id)
                 self._site.scheduler.receive(RetryJob(job_id, again, record=record), see)
 

@@ -6,7 +6,7 @@ what is committed then. It knows nothing of the core's memory.
 
 from typing import TYPE_CHECKING
 
-from dtask.core.jobs.events import JobForgotten, Retried, StartAttempt, Submitted, TaskChanged
+from dtask.core.jobs.events import JobForgotten, StartAttempt, Submitted, TaskChanged
 from dtask.core.jobs.model import JobSpec, TaskSpec
 from dtask.core.jobs.rows import WHOLE, AttemptRow, TaskRow
 from dtask.core.jobs.states import ENDS, HELD, Cause, State
@@ -59,9 +59,8 @@ class Ledger:
         self._keys[key] = (answer.job_id, setbacks)
         self._acknowledged[answer.job_id] = (spec, setbacks)
 
-    def retried(self, job_id: int, answer: Retried) -> None:
-        """An explicit retry: ends of this job are not final any more."""
-        del answer
+    def retry_asked(self, job_id: int) -> None:
+        """An explicit retry is sent: whether or not it is answered, ends may not be final."""
         self._retried.add(job_id)
 
     # What watchers and workers are sent
