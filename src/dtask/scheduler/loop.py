@@ -28,6 +28,10 @@ AFTER_BUG_S: Final = 0.5
 #: Between two tries to read the store again after a commit failed.
 RELOAD_EVERY_S: Final = 1.0
 
+#: Before the store is read again when one commit after the other has failed: the first time, the
+#: second, doubled after that, and at most. Who asks again meanwhile costs no more than an answer.
+RESTS_S: Final = (0.0, 1.0, 10.0)
+
 #: Threads that read the store.
 READERS: Final = 4
 
@@ -61,6 +65,9 @@ class Loop:
         self._outbox: Outbox[Letter] = Outbox()
         #: Something is to be committed, and time is to be told earlier than it was promised.
         self._work = asyncio.Event()
+        #: Commits that failed since the last one that did not, and why there are no jobs just now.
+        self._failures = 0
+        self._broken: Unavailable | None = None
         self._hurry = asyncio.Event()
         #: Epoch seconds when the core is told of time next, at the latest.
         self._promised = 0.0
@@ -92,11 +99,18 @@ class Loop:
         try:
             step = self._handle(event, self._now())
         except DtaskError as error:
-            step = Step(error)
+            step = Step(self._explained(error))
         self._post(step, asker)
         if self.cluster.next_deadline() < self._promised:
             self._hurry.set()
         return asker
+
+    def _explained(self, error: DtaskError) -> DtaskError:
+        """The same; where there are no jobs just now, the error that says why."""
+        broken = self._broken
+        if broken is None or error.code != "store_failed":
+            return error
+        return Unavailable(str(broken), code=broken.code)
 
     async def read(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`act(..)` in a reader thread, once all that was handled so far is durable."""
@@ -187,25 +201,36 @@ class Loop:
             sentence = "The job store could not take a change: the scheduler's log says why."
             await self._start_over(Unavailable(sentence, code="store_failed"))
         else:
+            self._failures = 0
             for letter in self._outbox.committed():
                 self._deliver(letter)
 
     async def _start_over(self, error: Unavailable) -> None:
         """Drop what was not released, and read the jobs from the store: memory is not patched."""
         log.say("store failed: reading the jobs again", level=logging.ERROR, error=str(error))
+        self._broken = error
         self._release(self.cluster.suspend(self._now()).effects)
         for letter in self._outbox.failed():
             if letter.asker is not None and not letter.asker.done():
                 letter.asker.set_exception(Unavailable(str(error), code=error.code))
+        await asyncio.sleep(self._rest_s())
         while True:
             try:
                 await self.load()
             except Unavailable as again:
+                self._broken = again
                 log.say("store can't be read", level=logging.ERROR, error=str(again))
                 await asyncio.sleep(RELOAD_EVERY_S)
             else:
+                self._broken = None
                 log.say("store answers again")
                 return
+
+    def _rest_s(self) -> float:
+        """How long to leave the store alone after a failed commit."""
+        self._failures += 1
+        first, second, most = RESTS_S
+        return first if self._failures == 1 else min(most, second * 2.0 ** (self._failures - 2))
 
     def _deliver(self, letter: Letter) -> None:
         self._release(letter.effects)
