@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from dtask.clock import Clock
@@ -17,6 +18,7 @@ from dtask.core.outbox import Outbox
 from dtask.core.placement.events import Tick, WorkerChanged
 from dtask.errors import DtaskError, Unavailable
 from dtask.scheduler import log
+from dtask.scheduler.aside import Aside
 from dtask.store.base import Store
 
 P = ParamSpec("P")
@@ -71,7 +73,7 @@ class Loop:
         self._hurry = asyncio.Event()
         #: Epoch seconds when the core is told of time next, at the latest.
         self._promised = 0.0
-        self._writer = ThreadPoolExecutor(1, "dtask-store")
+        self._writer = Aside("dtask-store")
         self._readers = ThreadPoolExecutor(READERS, "dtask-reader")
 
     # Events
@@ -128,8 +130,7 @@ class Loop:
 
     async def load(self) -> None:
         """Take up the jobs in the store. Raises Unavailable."""
-        loop = asyncio.get_running_loop()
-        snapshot = await loop.run_in_executor(self._writer, self.store.load)
+        snapshot = await self._writer.do(self.store.load)
         self.cluster_id = snapshot.cluster_id
         self._release(self.cluster.restore(snapshot, self._now()).effects)
 
@@ -144,7 +145,7 @@ class Loop:
 
         What was not committed was not acknowledged to anybody either.
         """
-        self._writer.shutdown()
+        self._writer.stop()
         self._readers.shutdown()
         self.store.close()
 
@@ -191,9 +192,8 @@ class Loop:
                 await self._commit_these(changes)
 
     async def _commit_these(self, changes: list[Change]) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._writer, self.store.commit, changes)
+            await self._writer.do(partial(self.store.commit, changes))
         except Unavailable as error:
             await self._start_over(error)
         except Exception:  # noqa: BLE001 (whatever the bug, jobs must go on)
