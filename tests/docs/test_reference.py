@@ -51,6 +51,8 @@ LIMITS = (
     "dtask.core.placement.hear",
     "dtask.core.placement.explain",
     "dtask.core.jobs.model",
+    "dtask.core.jobs.flow",
+    "dtask.core.jobs.holding",
     "dtask.core.jobs.jobs",
     "dtask.wire.jobs",
     "dtask.scheduler.blobs",
