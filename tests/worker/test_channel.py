@@ -637,6 +637,29 @@ def test_closed_channel_says_why_and_opens_again(
     assert said(caplog)[1].endswith("is not open: The scheduler starts over. Trying until it is.")
 
 
+def test_channel_that_is_closed_as_soon_as_it_opens_is_said_so_no_more_than_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk of the scheduler. An answered heartbeat is no sign that trying is worth it."""
+
+    async def main() -> None:
+        async with Counterpart() as scheduler, working(tmp_path, scheduler) as worker:
+            for times in range(1, 6):
+                await scheduler.greeted(times)
+                await scheduler.close(frames.CLOSE_AGAIN, "The disk is full.")
+                await scheduler.until(lambda: scheduler.connection is None)
+                if times < 4:
+                    worker.known()
+            await scheduler.greeted(6)
+            await soon(lambda: said(caplog)[-1].endswith("is open again."))
+
+    monkeypatch.setattr(channel, "BACKOFF_S_MAX", 0.5)
+    asyncio.run(main())
+    words = [line.partition(" is ")[2] for line in said(caplog)]
+    full = "not open: The disk is full. Trying until it is."
+    assert words == ["open.", full, "open again.", full, "open again."]
+
+
 def test_answered_heartbeat_makes_it_try_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -64,6 +64,10 @@ BACKOFF_S: Final = 0.1
 BACKOFF_S_MAX: Final = 3.0
 REFUSED_S_MAX: Final = 30.0
 
+#: A scheduler that has closed so many connections in a row as soon as they were open, for the same
+#: reason, will do so again: a full disk.
+FLAPS: Final = 2
+
 #: Logs are looked at this often at most, and for this part of the time.
 LOOK_S: Final = 0.1
 LOOK_SHARE: Final = 0.05
@@ -128,6 +132,11 @@ class Channel:
         #: Since it was last open: tries that failed, and the codes of those that were said.
         self._failures = 0
         self._said: set[str] = set()
+        #: Why the scheduler closed the last connection that it closed as soon as it was open, and
+        #: how often in a row it was for that.
+        self._closed_for = ""
+        self._flaps = 0
+        self._note: asyncio.TimerHandle | None = None
 
     # What happens on this side
 
@@ -173,6 +182,9 @@ class Channel:
                 failure = error
             except ConnectionClosed as closed:
                 failure = _reason(closed)
+                if closed.rcvd is not None:
+                    same = str(failure) == self._closed_for
+                    self._closed_for, self._flaps = str(failure), self._flaps + 1 if same else 1
             except Exception:  # noqa: BLE001 (whatever the bug, what runs goes on and is told)
                 if "internal" not in self._said:
                     _log.exception("a channel failed; this is a bug in dtask")
@@ -193,9 +205,11 @@ class Channel:
             raise
         finally:
             was_open, self._open, self._dialogue = self._open, False, None
+            if self._note is not None:
+                self._note.cancel()
             if was_open:
                 if now() - opened_at >= BACKOFF_S_MAX:
-                    self._failures = 0
+                    self._failures = self._flaps = 0
                 self._claims.close(self.url)
                 self._on_changed()
             await connection.close()
@@ -283,7 +297,11 @@ class Channel:
         self._open = True
         self._claims.open(self.url)
         self._on_changed()
-        self._note_open(welcome.cluster_id)
+        if self._flaps < FLAPS:
+            self._note_open(welcome.cluster_id)
+        else:
+            loop = asyncio.get_running_loop()
+            self._note = loop.call_later(BACKOFF_S_MAX, self._note_open, welcome.cluster_id)
 
     async def _converse(self, connection: ClientConnection) -> NoReturn:
         """Receive, send and look after logs until one of them fails."""
@@ -432,12 +450,12 @@ class Channel:
         _log.log(level, sentence, extra={"facts": facts})
 
     async def _pause(self, failure: DtaskError) -> None:
-        """Wait, with full jitter; an answered heartbeat is a sign that trying is worth it."""
+        """Wait, with full jitter; an answered heartbeat mostly says that trying is worth it."""
         refused = isinstance(failure, Denied | InvalidRequest) or failure.code == "no_route"
         longest_s = REFUSED_S_MAX if refused else BACKOFF_S_MAX
         bound_s = min(longest_s, BACKOFF_S * 2.0 ** min(self._failures - 1, 16))
         pause_s = random.uniform(0, bound_s)  # noqa: S311 (spreads load, hides nothing)
-        if refused:
+        if refused or self._flaps >= FLAPS:
             await asyncio.sleep(pause_s)
             return
         with suppress(TimeoutError):
