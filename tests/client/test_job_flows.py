@@ -203,6 +203,20 @@ def test_a_store_that_stays_unusable_is_told_of_in_its_own_words() -> None:
     assert caught.value.code == "store_failed"
 
 
+def test_who_submits_is_told_soon_that_the_store_can_t_be_used() -> None:
+    """Most likely its disk is full, and somebody sits there and waits for a number."""
+    play = Play()
+    play.run(play.jobs.submit(["true"], {}), (SUBMIT, SUBMITTED))
+    start = play.now
+    with pytest.raises(Unavailable, match=r"This is store_failed\."):
+        play.run(
+            play.jobs.submit(["true"], {}), *[(SUBMIT, LOST)] * 3, (f"{SUBMIT}*", STORE_FAILED)
+        )
+    assert job_flows.STORE_PATIENCE_S <= play.now - start <= job_flows.STORE_PATIENCE_S + 5
+    short = play.run(play.jobs.submit(["true"], {}), (SUBMIT, STORE_FAILED), (SUBMIT, SUBMITTED))
+    assert short.job_id == 42
+
+
 def test_what_is_refused_is_not_asked_again() -> None:
     play = Play()
     for refused in (refusal("no_job", 404), refusal("wrong_token", 401), refusal("key_taken", 409)):

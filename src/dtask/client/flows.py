@@ -183,12 +183,14 @@ class Flows:
         rounds: int = ROUNDS,
         wait_s: float = 0.0,
         patience_s: float = 0.0,
+        store_patience_s: float | None = None,
         opened: bool = False,
     ) -> Flow[Sent]:
         """Send to a scheduler, again until one answers. Raises Unavailable if none does.
 
         `wait_s`: how long the answer, or the next piece of one that is `opened` to be read, may be
-        held back there. `patience_s`: see the top of this file.
+        held back there. `patience_s`: see the top of this file; `store_patience_s`: what is
+        left of it after the first answer that the store can't be used.
         """
         failures: dict[str, DtaskError] = {}
         repeated = False
@@ -209,6 +211,9 @@ class Flows:
                     return Sent(reply, repeated)
                 except Unavailable as error:
                     failures[url] = error
+                    if error.code == "store_failed" and store_patience_s is not None:
+                        give_up_at = min(give_up_at, self.now() + store_patience_s)
+                        store_patience_s = None
                     repeated |= not isinstance(error, Unreached)
                     self._leave(url)
         raise _silence(failures)

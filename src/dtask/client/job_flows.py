@@ -41,6 +41,8 @@ TaskName = int | str | Name | HasId
 
 #: How long a call outlasts the silence of a scheduler that answered before.
 PATIENCE_S: Final = 60.0
+#: How long a submit goes on asking one that says that its store can't be used.
+STORE_PATIENCE_S: Final = 10.0
 #: How long a question for the end of a job is held open.
 WAIT_S: Final = 30.0
 #: Silence of a stream after which it is opened anew.
@@ -69,7 +71,9 @@ class JobFlows:
         sources = yield from _hashed(body)
         request = job_calls.submit(body)
         for _ in range(UPLOADS):
-            sent = yield from self._insist(request)
+            sent = yield from self._flows.send(
+                request, patience_s=self._patience_s, store_patience_s=STORE_PATIENCE_S
+            )
             try:
                 return job_calls.read_submitted(sent.reply)
             except InvalidRequest as error:
