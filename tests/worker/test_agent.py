@@ -11,6 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from disks import small_disk
 from dtask.cli.worker import command
 from dtask.errors import InvalidRequest
 from dtask.worker import door
@@ -248,6 +249,24 @@ def test_second_worker_of_an_id_says_who_holds_it_and_takes_nothing() -> None:
             eventually(lambda: "does not take this worker" in second.log.read_text())
             assert first.address in second.log.read_text()
             assert rows(scheduler)["w1"]["incarnation"] == before
+
+
+def test_worker_whose_disk_is_full_drains_until_there_is_room(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "disk", 3) as disk,
+        running_scheduler() as scheduler,
+        worker_process(
+            *("--id", "w1", "--interval", "0.2", "--spool", str(disk.path / "spool")),
+            scheduler=scheduler.url,
+        ) as worker,
+    ):
+        eventually(lambda: "w1" in rows(scheduler))
+        disk.fill()
+        eventually(lambda: rows(scheduler)["w1"]["draining"])
+        assert f"The spool {disk.path}/spool is full: no tasks are taken" in worker.log.read_text()
+        disk.free()
+        eventually(lambda: not rows(scheduler)["w1"]["draining"])
+        assert f"The spool {disk.path}/spool has room again." in worker.log.read_text()
 
 
 def test_second_worker_on_a_spool_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from dtask.errors import Unavailable
 from dtask.wire.frames import EndedFrame, StartFrame
-from dtask.worker import limits
+from dtask.worker import limits, spool
 from dtask.worker.executors import process
 from dtask.worker.run import Key
 from dtask.worker.runner import Runner
@@ -228,6 +228,32 @@ def test_a_spool_that_cannot_be_written_is_the_fault_of_the_worker(tmp_path: Pat
             (tmp_path / "away").rename(attempts)
             runner.attempt(CLUSTER, order("true", 2))
             assert (await end_of(runner, 2)).exit_code == 0
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_is_the_fault_of_the_worker_and_told_of_what_ran_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as runner:
+            go = tmp_path / "go"
+            runner.attempt(CLUSTER, order(f"until [ -e {go} ]; do sleep 0.01; done; exit 1"))
+            assert runner.has_room()
+            monkeypatch.setattr(spool, "ROOM_BYTES_MIN", 2**60)
+            assert not runner.has_room()
+            runner.attempt(CLUSTER, order("true", 2, job_id=2))
+            refused = await end_of(runner, 2)
+            assert (refused.cause, refused.started_at) == ("worker_failed", None)
+            assert refused.error == (
+                f"The worker's spool {tmp_path}/spool can't be written: No space left on device."
+            )
+            go.touch()
+            ended = await end_of(runner)
+            assert (ended.cause, ended.exit_code) == (None, 1)
+            assert ended.error == (
+                f"The worker's spool {tmp_path}/spool was full: what this wrote may be missing."
+            )
 
     asyncio.run(main())
 

@@ -110,7 +110,7 @@ class Agent:
         self._settings = settings
         self._socket = listening
         self._address = reached
-        spool = settings.spool or spool_path(self.worker_id)
+        self._spool = spool = settings.spool or spool_path(self.worker_id)
         self._channels = Channels(
             settings.schedulers, token=settings.token, path=spool / "schedulers.json"
         )
@@ -123,6 +123,7 @@ class Agent:
             interval_s=settings.interval_s,
             token=settings.token,
             unnamed=self._channels.unnamed,
+            ready=self._has_room,
             on_answered=self._channels.answered,
         )
         self._runner = Runner(
@@ -138,6 +139,8 @@ class Agent:
             devices=settings.devices,
         )
         self._listener = Listener(self._runner, ticket_key(settings.token), SystemClock())
+        #: As it was told last.
+        self._had_room = True
         #: The first signal, and the second.
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -190,6 +193,16 @@ class Agent:
         finally:
             for wait in waits:
                 wait.cancel()
+
+    def _has_room(self) -> bool:
+        """Whether the disk lets tasks be taken; says when that changes."""
+        has_room = self._runner.has_room()
+        if has_room != self._had_room:
+            self._had_room = has_room
+            what = "has room again" if has_room else "is full: no tasks are taken until it has room"
+            level = logging.INFO if has_room else logging.WARNING
+            _log.log(level, "The spool %s %s.", self._spool, what)
+        return has_room
 
     def _say_started(self) -> None:
         _say(

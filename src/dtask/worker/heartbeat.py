@@ -54,9 +54,10 @@ class Heartbeat:
     several, by default those of DTASK_SCHEDULER. `token` is the token, or how to find it, and is
     sent to schedulers alone; with None the worker stays untrusted and gets no job. `metrics` is
     called for each heartbeat. `unnamed` is called for each one with the URL of its scheduler, and
-    says how many slots are taken beside those of the tasks held here; `on_answered` for each one
-    that was answered, with the URL and the `cluster_id` of the answer. Raises InvalidRequest for
-    what a scheduler would refuse.
+    says how many slots are taken beside those of the tasks held here; `ready` for each one, and
+    says whether new tasks can be taken just now; `on_answered` for each one that was answered, with
+    the URL and the `cluster_id` of the answer. Raises InvalidRequest for what a scheduler would
+    refuse.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Heartbeat:
         token: str | Callable[[], str] | None = find_token,
         metrics: Callable[[], Metrics] | None = None,
         unnamed: Callable[[str], int] | None = None,
+        ready: Callable[[], bool] | None = None,
         on_answered: Callable[[str, str | None], None] | None = None,
     ) -> None:
         check_id(worker_id, "worker_id")
@@ -87,6 +89,7 @@ class Heartbeat:
         self._token = token
         self._metrics = metrics
         self._unnamed = unnamed
+        self._ready = ready
         self._on_answered = on_answered
         self._clock = SystemClock()
         self._seq = itertools.count(1)
@@ -241,7 +244,7 @@ class Heartbeat:
             "current_tasks": self._held.count + unnamed,
             "tasks": orjson.Fragment(self._held.listed()),
             "ended": orjson.Fragment(ended),
-            "draining": self._draining,
+            "draining": self._draining or (self._ready is not None and not self._ready()),
             "drained": link.drained,
             "leaving": leaving,
         }

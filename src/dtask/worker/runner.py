@@ -10,6 +10,7 @@ and the guard behind `Lifeline` ends them if this process can't.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -213,6 +214,10 @@ class Runner:
     async def idle(self) -> None:
         """Wait until no slot is taken."""
         await self._idle.wait()
+
+    def has_room(self) -> bool:
+        """Whether the disk has room for what another task writes."""
+        return self._spool.has_room()
 
     # Tasks
 
@@ -442,6 +447,8 @@ class Runner:
         assert self._lifeline is not None
         self._lifeline.expect(run.mark)
         try:
+            if not self._spool.has_room():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 (as the rest)
             run.folder.create()
             process = self._start_process(run, start)
         except OSError as error:
@@ -566,12 +573,17 @@ class Runner:
         run = self._runs[name]
         self._devices.give_back(mark)
         run.cpu_s, run.max_rss_bytes = usage
+        note = run.bounds.broken() or run.bounds.note
+        if not self._spool.has_room():
+            note = (
+                f"The worker's spool {self._spool.path} was full: what this wrote may be missing."
+            )
         fits = run.folder.settle()
         log_bytes = run.folder.log_bytes("stdout") + run.folder.log_bytes("stderr")
         if run.key is not None and not fits:
             self._handle(Gone(*name, log_bytes, "result_too_large", TOO_LARGE))
         else:
-            self._handle(Gone(*name, log_bytes, None, run.bounds.broken() or run.bounds.note))
+            self._handle(Gone(*name, log_bytes, None, note))
         self._limits.release(run.bounds)
 
     # Time

@@ -44,6 +44,9 @@ _log = logging.getLogger(__name__)
 #: what the other says.
 LOG_BYTES_MAX: Final = 64 * 1024**2
 
+#: With less room than this on its file system, a spool is full: what a task writes would be lost.
+ROOM_BYTES_MIN: Final = 1024**2
+
 #: Leftovers that can't be killed for so long are stuck in the kernel, or another user's.
 LEFTOVERS_S: Final = 10.0
 
@@ -281,6 +284,17 @@ class Spool:
             self._journal.close()
             os.close(self._lock)
             self._lock = -1
+
+    def has_room(self) -> bool:
+        """Whether another attempt can be expected to find room for what it writes."""
+        try:
+            seen = os.statvfs(self._attempts)
+        except OSError:
+            return True  # whoever writes there is told what is wrong
+        if seen.f_files and not seen.f_favail:
+            return False
+        # A file system in memory may have no limit, and no blocks.
+        return not seen.f_blocks or seen.f_bavail * seen.f_frsize >= ROOM_BYTES_MIN
 
     def folder(self, mark: str | None = None) -> Folder:
         """The directory of the attempt with this mark; without one, of a new attempt."""
