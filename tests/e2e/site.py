@@ -36,14 +36,16 @@ LIVE = ("pending", "queued", "scheduled", "running")
 class Site:
     """Its files are in `home`; `url` stays the same over restarts."""
 
-    def __init__(self, home: Path, stack: ExitStack, flags: tuple[str, ...]) -> None:
+    def __init__(self, home: Path, stack: ExitStack, flags: tuple[str, ...], data: Path) -> None:
         self.home = home
-        self.data = home / "data"
+        self.data = data
         self.url = f"http://127.0.0.1:{free_port()}"
         self.flags = flags
         self.scheduler: SchedulerProcess
         #: Those that run, by id.
         self.workers: dict[str, WorkerProcess] = {}
+        #: Where the spools of some of them are; those of the others are in `home`.
+        self.spools: dict[str, Path] = {}
         self.client = stack.enter_context(Client(self.url, token=TOKEN, patience_s=PATIENCE_S))
         self.shell: Shell = shell_of(DTASK_SCHEDULER=self.url, DTASK_TOKEN=TOKEN)
         self._stack = stack
@@ -76,7 +78,7 @@ class Site:
         self.workers.pop(worker_id).stop(signal.SIGKILL)
 
     def spool(self, worker_id: str) -> Path:
-        return self.home / "spool" / worker_id
+        return self.spools.get(worker_id, self.home / "spool" / worker_id)
 
     # What there is to see
 
@@ -119,10 +121,10 @@ class Site:
 
 
 @contextmanager
-def site(*flags: str, workers: int = 0) -> Iterator[Site]:
-    """A site whose scheduler has these flags, and `w1`, `w2`, .. that take jobs."""
+def site(*flags: str, workers: int = 0, data: Path | None = None) -> Iterator[Site]:
+    """A site whose scheduler has these flags and this data, and `w1`, `w2`, .. that take jobs."""
     with tempfile.TemporaryDirectory(prefix="dtask-site-") as home, ExitStack() as stack:
-        place = Site(Path(home), stack, flags)
+        place = Site(Path(home), stack, flags, data or Path(home, "data"))
         place.start_scheduler()
         for number in range(1, workers + 1):
             place.start_worker(f"w{number}")

@@ -49,14 +49,13 @@ def told(task: Ended) -> str:
         return "succeeded"
     code = task.exit_code
     if task.cause in (None, Cause.EXIT) and code:
-        if code > 0:
-            return f"failed with exit code {code}"
-        return f"was ended by {signal_name(-code)}"
-    if task.cause is None:
+        said = f"failed with exit code {code}" if code > 0 else f"was ended by {signal_name(-code)}"
+    elif task.cause is None:
         return "was skipped" if task.state is State.SKIPPED else f"was {task.state}"
-    said = _SENTENCES[task.cause]
-    if task.state is State.CANCELLED:
+    elif task.state is State.CANCELLED:
         said = "was cancelled"
+    else:
+        said = _SENTENCES[task.cause]
     return f"{said}: {plain(task.error).rstrip('.')}" if task.error else said
 
 

@@ -238,7 +238,9 @@ class _Run:
         if self._stops and task.state is State.CANCELLED:
             self._line.say(f"Job {self._job_id} is cancelled.")
             return INTERRUPTED
-        if task.state is not State.SUCCEEDED and (task.cause is not Cause.EXIT or _by_signal(task)):
+        if task.state is not State.SUCCEEDED and (
+            task.cause is not Cause.EXIT or _by_signal(task) or task.error
+        ):
             self._line.say(f"{self._name} {ending.told(task)}.")
             self._advise(task)
         return ending.exit_code(task)
