@@ -122,14 +122,18 @@ def test_a_cancel_outlives_a_restart(jobs: Env) -> None:
     assert jobs.state(job) is State.CANCELLED
 
 
-def test_a_start_that_is_cancelled_and_never_happens_is_cancelled(jobs: Env) -> None:
+def test_a_start_that_is_cancelled_and_never_arrives_is_cancelled_by_the_next_hello(
+    jobs: Env,
+) -> None:
     jobs.attach("w1")
     job = jobs.submit()
     jobs.given()
     jobs.cancel(job)
     jobs.take(StopAttempt)
-    jobs.keep(10, "w1")
-    jobs.take(StopAttempt)
+    jobs.keep(20, "w1")
+    assert jobs.state(job) is State.SCHEDULED
+    jobs.detach("w1")
+    jobs.attach("w1", held=[])
     assert jobs.state(job) is State.CANCELLED
 
 
@@ -199,3 +203,17 @@ def test_what_is_not_there_or_is_over_can_not_be_cancelled(jobs: Env) -> None:
     with pytest.raises(Conflict) as refused:
         jobs.cancel(job)
     assert refused.value.code == "job_ended"
+
+
+def test_a_stop_that_takes_longer_than_a_start_may_is_waited_for(jobs: Env) -> None:
+    """Cancelled is the state once the stop is confirmed: its process may be in its grace."""
+    jobs.attach("w1")
+    job = jobs.submit(start_timeout_s=5, grace_s=30)
+    start = jobs.given()
+    jobs.cancel(job)
+    jobs.take(StopAttempt)
+    jobs.keep(20, "w1")
+    assert jobs.state(job) is State.SCHEDULED
+    jobs.quiet()
+    jobs.stopped(start)
+    assert jobs.state(job) is State.CANCELLED

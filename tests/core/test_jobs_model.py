@@ -313,7 +313,12 @@ class JobLives(RuleBasedStateMachine):
             if worker.away_at is not None and worker.away_at + 20 <= now:
                 self.model.lose(attempt, now)
                 self.let_go(attempt)
-            elif worker.attached and not attempt.started and attempt.start_by == now:
+            elif (
+                worker.attached
+                and not attempt.started
+                and not attempt.stopping
+                and attempt.start_by == now
+            ):
                 self.model.again(attempt, Cause.RETURNED, now)
                 self.let_go(attempt)
                 stops.append(fence)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dtask.core.jobs.events import JobForgotten, TaskChanged
+from dtask.core.jobs.events import JobForgotten, StartedOver, TaskChanged
 from dtask.core.jobs.states import State
 from dtask.errors import Busy
 from dtask.scheduler import feed as feeding
@@ -208,3 +208,21 @@ def test_who_waits_is_counted_and_refused_beyond_the_limit(
             pass
 
     asyncio.run(play())
+
+
+def test_after_a_start_over_readers_see_a_gap_and_waiters_look_anew() -> None:
+    async def story() -> None:
+        feed = Feed(1.0)
+        feed.perform(changed(1))
+        last = feed.last
+        with feed.watch(1) as waiter:
+            waiter.take()
+            reading = asyncio.ensure_future(feed.beyond(last))
+            await asyncio.sleep(0)
+            feed.perform(StartedOver())
+            await reading
+            assert waiter.take()
+        assert not feed.holds(last)
+        assert feed.holds(feed.last)
+
+    asyncio.run(story())

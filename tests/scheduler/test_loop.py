@@ -18,10 +18,12 @@ from dtask.core.jobs.events import (
     CountJobs,
     Look,
     StartAttempt,
+    StartedOver,
     Submit,
     TaskChanged,
 )
 from dtask.core.jobs.model import JobSpec, TaskSpec
+from dtask.core.jobs.register import Register
 from dtask.core.jobs.rows import Change
 from dtask.core.placement.events import Ask, Heartbeat, Placement
 from dtask.errors import NotFound, Unavailable
@@ -219,5 +221,48 @@ def test_effects_come_in_the_order_of_their_steps() -> None:
             jobs = [one.job_id for one in here.of(TaskChanged) if one.state == "scheduled"]
             assert jobs == sorted(jobs)
             assert (await here.loop.ask(CountJobs())).submitted == 50
+
+    asyncio.run(story())
+
+
+def test_a_bug_in_the_job_half_is_mended_by_the_store(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing that a half-done step left in memory is ever committed."""
+    move = Register.move
+
+    def stumble(register: Register, *args: Any, **more: Any) -> None:
+        move(register, *args, **more)
+        raise AssertionError("a bug")
+
+    async def story() -> None:
+        async with site() as here:
+            await here.attach()
+            assert (await here.submit()).job_id == 1
+            monkeypatch.setattr(Register, "move", stumble)
+            with pytest.raises(Unavailable) as failed:
+                await here.submit()
+            assert failed.value.code == "store_failed"
+            monkeypatch.setattr(Register, "move", move)
+            await here.until(lambda: bool(here.of(StartedOver)))
+            assert await here.loop.ask(Look(1)) == "scheduled"
+            assert (await here.submit()).job_id == 2
+            assert here.disk.record(2) is not None
+
+    asyncio.run(story())
+    assert "this is a bug in dtask" in caplog.text
+
+
+def test_whoever_waits_looks_anew_when_the_jobs_were_read_again() -> None:
+    """A commit that failed may be there all the same, and nobody was told of it."""
+
+    async def story() -> None:
+        async with site() as here:
+            here.disk.failing, here.disk.keeps = Unavailable, True
+            with pytest.raises(Unavailable):
+                await here.submit()
+            here.disk.failing = None
+            await here.until(lambda: bool(here.of(StartedOver)))
+            assert await here.loop.ask(Look(1)) == "queued"
 
     asyncio.run(story())

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from dtask.core.jobs.events import TaskChanged
+from dtask.core.jobs.events import StartedOver, TaskChanged
 from dtask.core.jobs.states import State
 from dtask.errors import Busy
 from dtask.wire.job_answers import EventAnswer
@@ -102,6 +102,8 @@ class Feed:
     def perform(self, effect: Any) -> None:  # noqa: ANN401 (any effect)
         """Take in an effect, if it is an event."""
         if type(effect) is not TaskChanged:
+            if type(effect) is StartedOver:
+                self._start_over()
             return
         place = self._next % EVENTS_MAX
         self._ring[place] = effect
@@ -116,6 +118,15 @@ class Feed:
     def stop(self) -> None:
         """Let all who wait go: the scheduler stops."""
         self.stopping = True
+        self._wake_all()
+
+    def _start_over(self) -> None:
+        """Some events may be missing: a gap for all who read, and a look for all who wait."""
+        self._next += 1
+        self._first = self._next
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         self._wake()
         for waiters in self._waiters.values():
             for waiter in waiters:

@@ -1,7 +1,7 @@
 """What nobody will ask for any more: logs of jobs that are not kept, blobs that no job names.
 
 A job that is forgotten takes its logs along; a crash in between leaves them, and so does a store
-that was put back from a backup. Blobs may be named by many jobs, so they are looked for now and
+that was put back from a backup. Blobs may be named by many jobs. So both are looked for now and
 then.
 """
 
@@ -18,7 +18,7 @@ from dtask.scheduler.logs import Logs
 from dtask.scheduler.loop import Loop
 from dtask.store.base import Store
 
-#: Seconds between two looks for blobs.
+#: Seconds between two looks.
 EVERY_S: Final = 3600.0
 
 #: Jobs looked at between two turns of the loop, and read from the store at a time.
@@ -28,14 +28,14 @@ _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 async def remove_leftovers(loop: Loop, logs: Logs, blobs: Blobs) -> None:
-    """Logs at once, blobs now and then. Ends when cancelled, or if the disk fails."""
-    try:
-        await remove_logs(loop, logs)
-        while True:
+    """Look at once, and then now and then. Ends when cancelled."""
+    while True:
+        try:
+            await remove_logs(loop, logs)
             await remove_blobs(loop, blobs)
-            await asyncio.sleep(EVERY_S)
-    except (Unavailable, OSError) as error:
-        log.say("leftovers can't be removed", level=logging.WARNING, error=str(error))
+        except (Unavailable, OSError) as error:
+            log.say("leftovers can't be removed", level=logging.WARNING, error=str(error))
+        await asyncio.sleep(EVERY_S)
 
 
 async def remove_logs(loop: Loop, logs: Logs) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from dtask.core.jobs.events import JobForgotten, TaskChanged
+from dtask.core.jobs.events import JobForgotten, StartedOver, TaskChanged
 from dtask.core.jobs.rows import WHOLE
 from dtask.core.jobs.states import HELD
 from dtask.errors import Busy, DtaskError, Unavailable
@@ -225,6 +225,14 @@ class Logs:
                 self.finish((effect.job_id, effect.task, index, effect.number))
         elif isinstance(effect, JobForgotten):
             self.forget(effect.job_id)
+        elif isinstance(effect, StartedOver):
+            self._start_over()
+
+    def _start_over(self) -> None:
+        """Some may be over, and nobody was told: what goes on is resumed by its files."""
+        for name, entry in list(self._entries.items()):
+            if not entry.users:
+                del self._entries[name]
 
     async def jobs(self) -> list[int]:
         """Jobs of which something is kept. Raises Unavailable."""

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from dtask.clock import Clock
 from dtask.core.cluster import Cluster, Event, Step
+from dtask.core.jobs.events import StartedOver
 from dtask.core.jobs.rows import Change
 from dtask.core.outbox import Outbox
 from dtask.core.placement.events import Tick, WorkerChanged
@@ -80,7 +81,13 @@ class Loop:
 
     def handle(self, event: Event) -> Any:  # noqa: ANN401 (each event names the type of its answer)
         """Let a placement event happen now and return its answer. Raises what the core raises."""
-        step = self._handle(event, self._now())
+        try:
+            step = self._handle(event, self._now())
+        except DtaskError:
+            raise
+        except Exception:
+            self._give_up_memory()
+            raise
         if step.effects or step.changes:
             self._post(step, None)
         if self.cluster.hurries:
@@ -102,6 +109,10 @@ class Loop:
             step = self._handle(event, self._now())
         except DtaskError as error:
             step = Step(self._explained(error))
+        except Exception:  # noqa: BLE001 (whatever the bug, jobs must go on)
+            log.logger.exception("an event failed; this is a bug in dtask")
+            self._give_up_memory()
+            step = Step(self._broken)
         self._post(step, asker)
         if self.cluster.next_deadline() < self._promised:
             self._hurry.set()
@@ -188,6 +199,8 @@ class Loop:
         while True:
             await self._work.wait()
             self._work.clear()
+            if self._broken is not None:
+                await self._load_again()
             while (changes := self._outbox.next()) is not None:
                 await self._commit_these(changes)
 
@@ -195,24 +208,33 @@ class Loop:
         try:
             await self._writer.do(partial(self.store.commit, changes))
         except Unavailable as error:
-            await self._start_over(error)
+            self._start_over(error)
         except Exception:  # noqa: BLE001 (whatever the bug, jobs must go on)
             log.logger.exception("a commit failed; this is a bug in dtask")
-            sentence = "The job store could not take a change: the scheduler's log says why."
-            await self._start_over(Unavailable(sentence, code="store_failed"))
+            self._give_up_memory()
         else:
-            self._failures = 0
-            for letter in self._outbox.committed():
-                self._deliver(letter)
+            if self._broken is None:  # else all of it has been dropped meanwhile
+                self._failures = 0
+                for letter in self._outbox.committed():
+                    self._deliver(letter)
 
-    async def _start_over(self, error: Unavailable) -> None:
-        """Drop what was not released, and read the jobs from the store: memory is not patched."""
+    def _give_up_memory(self) -> None:
+        """A bug has left the job half who knows how: what the store says is true."""
+        sentence = "A bug has stopped the jobs for a moment: the scheduler's log says more."
+        self._start_over(Unavailable(sentence, code="store_failed"))
+
+    def _start_over(self, error: Unavailable) -> None:
+        """Drop what was not released, and have the jobs read again: memory is never patched."""
         log.say("store failed: reading the jobs again", level=logging.ERROR, error=str(error))
         self._broken = error
+        self._work.set()
         self._release(self.cluster.suspend(self._now()).effects)
         for letter in self._outbox.failed():
             if letter.asker is not None and not letter.asker.done():
                 letter.asker.set_exception(Unavailable(str(error), code=error.code))
+
+    async def _load_again(self) -> None:
+        """Read the jobs, as soon as the store lets us, and tell all who wait for news of them."""
         await asyncio.sleep(self._rest_s())
         while True:
             try:
@@ -223,6 +245,7 @@ class Loop:
                 await asyncio.sleep(RELOAD_EVERY_S)
             else:
                 self._broken = None
+                self._release((StartedOver(),))
                 log.say("store answers again")
                 return
 
@@ -245,7 +268,10 @@ class Loop:
         for effect in effects:
             if not _noted(effect):
                 for perform in self._perform:
-                    perform(effect)
+                    try:
+                        perform(effect)
+                    except Exception:  # noqa: BLE001 (whatever the bug, the others must be performed)
+                        log.logger.exception("an effect failed; this is a bug in dtask")
 
 
 def _noted(effect: Any) -> bool:  # noqa: ANN401 (any effect)

@@ -346,6 +346,14 @@ class TaskChanged(Struct, frozen=True, gc=False):
     error: str | None = None
 
 
+class StartedOver(Struct, frozen=True):
+    """The jobs have been read from the store again.
+
+    What had not been released before may have happened all the same, and nobody was told: who
+    waits for news looks anew.
+    """
+
+
 class JobForgotten(Struct, frozen=True):
     """A job is kept no longer: its logs and results can go."""
 

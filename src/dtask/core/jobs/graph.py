@@ -16,6 +16,7 @@ def check(spec: JobSpec) -> None:
         check_task_name(name, "tasks")
         elements += size(task)
         _check_needs(spec, name, task)
+        _check_command(name, task)
         _check_env(name, task)
         for path in task.files:
             check_path(path, f"tasks.{name}.files")
@@ -106,8 +107,14 @@ def _check_env(name: str, task: TaskSpec) -> None:
                 f"{_OWN_PREFIX}.",
                 field,
             )
+
+
+def _check_command(name: str, task: TaskSpec) -> None:
+    field = f"tasks.{name}.command"
     if any("\0" in word for word in task.command):
-        raise _bad(f"tasks.{name}.command: no word of it can hold a NUL.", f"tasks.{name}.command")
+        raise _bad(f"{field}: no word of it can hold a NUL.", field)
+    if not task.command[0]:
+        raise _bad(f"{field}: its first word is the program, and can't be empty.", field)
 
 
 def _bad(sentence: str, field: str) -> InvalidRequest:

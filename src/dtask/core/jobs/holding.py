@@ -319,6 +319,8 @@ class Holding:
         But not while the worker's channel is gone: it may have started, and nobody could tell.
         Then either its hello does, or it is lost.
         """
+        if attempt.stopping:
+            return  # it has been told to stop, and says when it has
         if self._seats.incarnation(attempt.worker_id) is not None:
             self.stop(attempt)
             self._note_end(attempt, State.CANCELLED, Cause.RETURNED, None)

@@ -109,11 +109,12 @@ class Leases:
     def pin(self, worker: Worker, at: float, fence: int | None = None) -> Lease:
         """Take a slot of `worker` until the lease is ended. Raises Busy.
 
-        With a fence: for what the worker holds already, whether or not it has a free slot.
+        With a fence: for what the worker holds already, whether or not it has a free slot, and
+        whatever the limit is.
         """
-        if len(self.by_task) >= LEASES_MAX:
-            raise _too_many()
         if fence is None:
+            if len(self.by_task) >= LEASES_MAX:
+                raise _too_many()
             assert worker.base + worker.counted < worker.max_tasks, worker.worker_id
             fence = self._next_fence(at)
         lease = Lease(pinned_id(fence), worker, fence, at, math.inf)
