@@ -106,6 +106,7 @@ def test_a_refused_submit_changes_nothing(jobs: Env) -> None:
         ({"env": {"A=B": "1"}}, "can't be a variable"),
         ({"env": {"A": "\0"}}, "can't be a variable"),
         ({"command": ["a\0b"]}, "NUL"),
+        ({"command": ["", "a"]}, "first word is the program"),
         ({"files": {"../x": "sha256:" + "0" * 64}}, r"relative one such as"),
         ({"files": {"/x": "sha256:" + "0" * 64}}, r"relative one such as"),
     ],
