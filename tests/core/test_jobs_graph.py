@@ -1,8 +1,13 @@
 """Tasks that need each other, and jobs that come after others."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.env import Env
+from dtask.core.jobs import graph
 from dtask.core.jobs.events import StopAttempt
 from dtask.core.jobs.model import TASKS_MAX
 from dtask.core.jobs.states import State
@@ -105,6 +110,25 @@ def test_a_cycle_is_named(jobs: Env) -> None:
     assert refused.value.code == "bad_graph"
     assert refused.value.facts["cycle"] == ["a", "b", "c", "a"]
     assert jobs.book.jobs == {}
+
+
+graphs = st.dictionaries(
+    st.sampled_from("abcdefgh"), st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=3)
+).map(lambda found: {one: tuple(n for n in needs if n in found) for one, needs in found.items()})
+
+
+@given(graphs)
+def test_a_cycle_is_found_if_there_is_one_and_goes_along_needs(
+    needs: dict[str, tuple[str, ...]],
+) -> None:
+    left = dict(needs)
+    while free := [name for name, its in left.items() if not any(one in left for one in its)]:
+        for name in free:
+            del left[name]
+    cycle = graph.find_cycle(needs)
+    assert bool(cycle) == bool(left)
+    assert all(to in needs[name] for name, to in pairwise(cycle))
+    assert not cycle or (cycle[0] == cycle[-1] and len(set(cycle)) == len(cycle) - 1)
 
 
 def test_a_task_that_needs_itself_is_a_cycle(jobs: Env) -> None:
