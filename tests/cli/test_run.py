@@ -1,5 +1,6 @@
 """`dtask run`: a command on a worker behaves as if it ran here."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -126,6 +127,21 @@ def test_a_second_ctrl_c_leaves_it_to_the_scheduler(fleet: Fleet) -> None:
     assert ran.code == 130
     assert " is left: dtask job " in ran.err
     eventually(lambda: not sleepers(nap))
+
+
+def test_a_terminal_that_is_closed_stops_the_tree(fleet: Fleet) -> None:
+    nap = duration()
+    with fleet.shell.terminal("run", "--", "sh", "-c", f"echo on; sleep {nap}") as terminal:
+        terminal.until("on")
+        eventually(lambda: bool(sleepers(nap)))
+        aside = os.dup(terminal.ours)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, terminal.ours)
+        os.close(aside)  # the last of its ends: from now on every write to it fails
+        os.close(null)
+        terminal.process.send_signal(signal.SIGHUP)
+        assert terminal.process.wait(PATIENCE_S)
+        assert not sleepers(nap)
 
 
 def test_a_reader_that_leaves_ends_it(fleet: Fleet) -> None:

@@ -89,10 +89,11 @@ class StatusLine:
         """A line that stays. `interrupted`: a terminal has just shown `^C`."""
         if self._silent:
             return
-        if interrupted and self._live and not self._shown:
-            sys.stderr.write("\n")
+        newline = interrupted and self._live and not self._shown
         self.clear()
         with contextlib.suppress(OSError):  # it is said to people, if there are any
+            if newline:
+                sys.stderr.write("\n")
             sys.stderr.write(f"dtask: {text}\n")
             sys.stderr.flush()
 

@@ -1,6 +1,8 @@
 """`dtask run`: one command, as if it ran here."""
 
 import asyncio
+import contextlib
+import errno
 import signal
 import time
 from typing import TYPE_CHECKING, Final, Unpack
@@ -143,11 +145,14 @@ class _Run:
             try:
                 # In a thread: who reads may be slow, and Ctrl-C must be heard meanwhile.
                 await asyncio.to_thread(outlet.write, piece)
-            except BrokenPipeError:
-                self._broken = True
+            except OSError as error:
+                if error.errno not in (errno.EPIPE, errno.EIO):
+                    raise
+                self._broken = True  # nobody reads any more, or the terminal is gone
                 self._cancel()
                 return
-        outlet.close()
+        with contextlib.suppress(OSError):
+            outlet.close()
 
     @property
     def _name(self) -> str:
@@ -203,9 +208,9 @@ class _Run:
         if self._stops > 1:
             self._left.set()
         elif self._job_id is not None:
+            self._cancel()  # first of all: the terminal may be gone, and what is said with it
             told_so = f"Stopping job {self._job_id}. Ctrl-C again leaves it to the scheduler."
             self._line.say(told_so, interrupted=True)
-            self._cancel()
 
     async def _leave(self) -> None:
         """Go, but not before the scheduler has heard that it is to stop the job."""
