@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cli.fleets import Fleet, a_fleet
-from servers import PATIENCE_S
-from terminal import LAUNCHER, interrupt
+from servers import PATIENCE_S, scheduler_process
+from terminal import LAUNCHER, interrupt, shell_of
 from worker.processes import duration, eventually, sleepers
 
 GRAPH = """
@@ -232,6 +232,25 @@ def test_a_wait_gives_up_when_it_was_told_to(fleet: Fleet) -> None:
     assert ran.code == 1
     assert ran.err == f"Error: Job {job_id} goes on after 0.3 s.\n"
     fleet.shell.run("cancel", str(job_id))
+
+
+def test_a_wait_outlasts_a_restart_of_the_scheduler(tmp_path: Path) -> None:
+    data, token = ("--data", str(tmp_path)), {"DTASK_TOKEN": "t" * 43}
+    with scheduler_process(*data, env=token) as first:
+        shell = shell_of(DTASK_SCHEDULER=first.url, NO_COLOR="1", **token)
+        job_id = shell.run("submit", "--scratch", "--", "true").out.strip()
+        with shell.terminal("wait", job_id) as terminal:
+            terminal.until("No worker")
+            first.process.kill()
+            first.process.wait(PATIENCE_S)
+            with pytest.raises(subprocess.TimeoutExpired):
+                terminal.process.wait(3.0)
+            port = first.url.rpartition(":")[2]
+            with scheduler_process("--port", port, *data, env=token):
+                assert shell.run("cancel", job_id).code == 0
+                code, seen = terminal.end()
+    assert code == 1
+    assert f"Job {job_id} 'true': cancelled" in seen
 
 
 def test_retry_starts_over_what_failed(fleet: Fleet, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dtask.cli import tables
 from dtask.cli.output import StatusLine, live
 from dtask.cli.seconds import told
 from dtask.core.jobs.states import ENDS, State
-from dtask.errors import DtaskError
+from dtask.errors import Busy, DtaskError, Unavailable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks; the end itself is told at once.
 LOOK_S: Final = 0.5
+#: How long a scheduler may be silent, such as over a restart, until it is given up.
+SILENCE_S: Final = 60.0
 #: Seconds between two lines where there is no terminal.
 LINE_S: Final = 10.0
 
@@ -30,11 +32,15 @@ LINE_S: Final = 10.0
 def wait(
     client: "Client", job_id: int, *, timeout_s: float | None = None, silent: bool = False
 ) -> "JobResult":
-    """Wait for the end of a job. Raises TimeoutError; Ctrl-C interrupts it."""
+    """Wait for the end of a job, over a restart of the scheduler too.
+
+    Raises TimeoutError, and Unavailable after SILENCE_S without an answer; Ctrl-C interrupts it.
+    """
     if silent:
         return client.wait(job_id, timeout_s=timeout_s)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     found = client.job(job_id)
+    heard_at = time.monotonic()
     with _teller(client, found) as teller:
         while not found.ended:
             left_s = LOOK_S if deadline is None else deadline - time.monotonic()
@@ -42,8 +48,13 @@ def wait(
                 raise TimeoutError(f"Job {job_id} is {found.state} after {timeout_s:g} s.")
             try:
                 found = client.wait(job_id, timeout_s=min(LOOK_S, left_s))
-            except TimeoutError:
+            except (TimeoutError, Busy):
                 found = client.job(job_id)
+            except Unavailable:  # within one look, which is no long silence
+                if time.monotonic() - heard_at >= SILENCE_S:
+                    raise
+                continue
+            heard_at = time.monotonic()
             teller.tell(found)
     return found
 
