@@ -226,6 +226,19 @@ def test_cancel_takes_jobs_and_tasks(fleet: Fleet) -> None:
     assert not any(map(sleepers, naps))
 
 
+def test_a_cancel_goes_on_after_one_that_has_ended(fleet: Fleet) -> None:
+    ended = fleet.shell.run("submit", "--wait", "--quiet", "--", "true").out.strip()
+    going = [str(fleet.job("sleep", "60")) for _ in range(2)]
+    ran = fleet.shell.run("cancel", ended, going[0], "999999")
+    assert ran.code == 1
+    assert ran.out == f"Job {going[0]} is being stopped. Until it is: dtask wait {going[0]}\n"
+    assert ran.err.count("Error: ") == 2
+    ran = fleet.shell.run("cancel", ended, going[1], "--json")
+    assert ran.code == 1
+    assert [one["cancelled"] for one in ran.json] == [False, True]
+    assert ran.json[0]["error"]
+
+
 def test_a_wait_gives_up_when_it_was_told_to(fleet: Fleet) -> None:
     job_id = fleet.job("sh", "-c", "sleep 60")
     ran = fleet.shell.run("wait", "--timeout", "0.3s", str(job_id))

@@ -14,6 +14,7 @@ from dtask.cli.seconds import Duration, told
 from dtask.core.jobs.model import DURATION_S_MAX
 from dtask.core.jobs.names import Name
 from dtask.core.jobs.states import ENDS, State
+from dtask.errors import Conflict, DtaskError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -148,15 +149,26 @@ def cancel(invocation: Invocation, names: tuple[Name, ...]) -> None:
 
     Their processes get SIGTERM and, after --grace, SIGKILL; `dtask wait` waits for that.
     """
+    refused: dict[Name, DtaskError] = {}
     with invocation.client() as client:
         for name in names:
-            client.cancel(name.job_id, name.task)
+            try:
+                client.cancel(name.job_id, name.task)
+            except (Conflict, InvalidRequest, NotFound) as error:
+                if len(names) == 1:
+                    raise
+                refused[name] = error  # it has ended, say: that is no reason to spare the others
     if invocation.mode == "json":
-        invocation.print_json([{"name": str(name), "cancelled": True} for name in names])
-    elif invocation.mode == "text":
+        invocation.print_json([_cancelled(name, refused.get(name)) for name in names])
+    else:
         for name in names:
-            told_name = _told(name).capitalize()
-            click.echo(f"{told_name} is being stopped. Until it is: dtask wait {name.job_id}")
+            if name in refused:
+                invocation.fail(refused[name])
+            elif invocation.mode == "text":
+                told_name = _told(name).capitalize()
+                click.echo(f"{told_name} is being stopped. Until it is: dtask wait {name.job_id}")
+    if refused:
+        raise click.exceptions.Exit(FAILED)
 
 
 @click.command("retry")
@@ -317,6 +329,11 @@ def _within(reason: "Reason", name: Name) -> bool:
 
 def _told(name: Name) -> str:
     return f"job {name}" if name.task is None else str(name)
+
+
+def _cancelled(name: Name, error: DtaskError | None) -> dict[str, object]:
+    """What became of the cancel of one of several, as JSON has it."""
+    return {"name": str(name), "cancelled": error is None} | (error.body() if error else {})
 
 
 def _as_dict(found: object) -> dict[str, object]:
