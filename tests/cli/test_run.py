@@ -66,6 +66,15 @@ def test_a_script_gets_its_arguments_and_what_its_head_asks_for(
     assert fleet.shell.run("run", "--env", "WHO=you", str(script)).out == "./s.sh  you\n"
 
 
+def test_a_script_that_asks_for_an_array_is_not_submitted(fleet: Fleet, tmp_path: Path) -> None:
+    script = tmp_path / "s.sh"
+    script.write_text("#!/bin/sh\n#DTASK --array 3 --name unheard\ntrue\n")
+    ran = fleet.shell.run("run", str(script))
+    assert ran.code == 2
+    assert f"expected `dtask submit --wait {script}`" in ran.err
+    assert "unheard" not in fleet.shell.run("jobs").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -53,7 +53,7 @@ def of_words(name: str, words: list[str], dashes: int | None, asked: Asked) -> D
     if file.suffix in JOB_FILES:
         return _of_job_file(name, file, after, asked)
     if script.is_script(file):
-        return _of_script(file, after, asked)
+        return _of_script(name, file, after, asked)
     raise click.UsageError(
         f"{file} is neither a job (its name would end in .yaml, .yml or .json) nor a script (it "
         f"would begin with #! or hold a {script.MARK} line). To run it all the same: "
@@ -70,8 +70,13 @@ def of_command(words: list[str], asked: Asked) -> Draft:
     return draft
 
 
-def _of_script(file: Path, arguments: list[str], given: Asked) -> Draft:
+def _of_script(name: str, file: Path, arguments: list[str], given: Asked) -> Draft:
     asked = asking.joined(script.asked(file), given)
+    if name == "run" and (asked.get("array") is not None or asked.get("items") is not None):
+        raise click.UsageError(
+            f"{file} asks for an array, and this runs one command: expected "
+            f"`dtask submit --wait {file}`."
+        )
     files = {file.name: file, **asking.file_names(asked)}
     task = asking.task_fields(asked, script.command(file, arguments))
     cwd = asking.directory(asked, own=True)
