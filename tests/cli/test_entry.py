@@ -219,6 +219,21 @@ def test_a_full_disk_is_told_in_a_sentence(shell: Shell, join: Join, arguments: 
     assert (ended.returncode, ended.stderr) == (1, f"Error: {entry.NO_SPACE}\n")
 
 
+@pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_error(closing: str, shell: Shell, join: Join) -> None:
+    join("closed", "gpu")
+    for command in ("jobs", "workers"):
+        ended = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, LAUNCHER, command],
+            env=shell.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_letters_that_the_terminal_can_not_show_are_no_error(shell: Shell, join: Join) -> None:
     join("w-✓", "ascii", current_tasks=2)
     plain = Shell(env={**shell.env, "PYTHONIOENCODING": "latin-1"})

@@ -24,6 +24,7 @@ NO_SPACE = "The disk that standard output goes to is full: make room there, or w
 
 def run(command: click.Command, name: str) -> NoReturn:
     """Run `command` as the program `name` on this process's arguments, and exit."""
+    _open_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that can't show a letter gets a question mark instead of no answer.
@@ -61,6 +62,14 @@ def say_listening(where: str) -> None:
         click.echo(f"listening on {where}")
     except OSError:
         sys.stdout = io.StringIO()  # what is still buffered would complain at the end
+
+
+def _open_closed() -> None:
+    """Give streams that were closed before the start (`>&-`) a place to go: nowhere."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
 
 
 def _bug(error: Exception) -> str:
