@@ -254,6 +254,14 @@ def test_a_wait_of_no_time_is_one_look() -> None:
         play.run(play.jobs.wait(42, timeout_s=0), ("s1 GET /jobs/42", job()))
 
 
+@pytest.mark.parametrize("wrong", ["foo", "42", None, 4.5, True])
+def test_what_is_no_job_is_said_with_what_would_be_one(wrong: Any) -> None:
+    play = Play()
+    with pytest.raises(InvalidRequest, match="is no job: expected its number") as caught:
+        play.run(play.jobs.wait(wrong, timeout_s=None))
+    assert caught.value.facts["field"] == "job"
+
+
 def test_a_wait_that_is_one_too_many_comes_back_later() -> None:
     play = Play()
     line = "s1 GET /jobs/42?wait_s=30"

@@ -173,8 +173,16 @@ def is_digest(value: object) -> bool:
 
 
 def job_id(job: int | HasId) -> int:
-    """The number of a job, or of its handle."""
-    return job if isinstance(job, int) else job.id
+    """The number of a job, or of its handle. Raises InvalidRequest if it is neither."""
+    found = job if isinstance(job, int) else getattr(job, "id", None)
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise InvalidRequest(
+            f"{job!r:.80} is no job: expected its number, such as 42, or a Job. A task is named by "
+            f"a text such as '42/train' where a call takes one.",
+            code="malformed",
+            field="job",
+        )
+    return found
 
 
 def _plain(name: str, value: object) -> object:
