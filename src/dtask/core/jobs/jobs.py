@@ -406,7 +406,7 @@ class Jobs:
             known = ", ".join(sorted(self._lines.queues)[:10])
             raise NotFound(
                 f"There is no queue {name[:80]!r}: expected one of {known}, or make it with "
-                f"PUT /api/v1/queues/{name[:80]}.",
+                f"`dtask queue {name[:80]} --max-running 4` or PUT /api/v1/queues/{name[:80]}.",
                 code="unknown_queue",
             )
         return queue

@@ -238,7 +238,8 @@ def _element(store: Store, job_id: int, name: str, index: int) -> State:
     if index == WHOLE:
         if row.counts is not None:
             raise InvalidRequest(
-                f"index: {job_id}/{name} is an array: expected the index of an element.",
+                f"index: {job_id}/{name} is an array: expected the index of an element, as "
+                f"in dtask logs '{job_id}/{name}[0]'.",
                 code="malformed",
                 field="index",
             )
