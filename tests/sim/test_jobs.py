@@ -7,7 +7,6 @@ import pytest
 from msgspec import structs
 
 from dtask.core.cluster import Cluster, Settings
-from dtask.core.jobs.events import Reports
 from dtask.core.jobs.flow import Flow
 from dtask.core.jobs.holding import Holding
 from dtask.core.jobs.jobs import Jobs
@@ -105,24 +104,6 @@ def test_it_finds_attempts_that_are_refused_and_not_stopped(
     monkeypatch.setattr(Holding, "attach", lambda *args: structs.replace(attach(*args), refused=()))
     monkeypatch.setattr(Holding, "heed", lambda *args: structs.replace(heed(*args), refused=()))
     assert "nobody waits for it" in found_by()
-
-
-def test_it_finds_ends_that_are_taken_for_those_of_another_attempt(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Whoever reports, and whatever its fence: some attempt of the worker has ended."""
-    heed = Holding.heed
-
-    def mistake(holding: Holding, event: Reports) -> Any:
-        its = list(holding._register.by_worker.get(event.worker_id, ()))
-        renamed = tuple(
-            structs.replace(one, fence=its[0]) if its and one.fence not in its else one
-            for one in event.reports
-        )
-        return heed(holding, structs.replace(event, reports=renamed))
-
-    monkeypatch.setattr(Holding, "heed", mistake)
-    assert found_by()
 
 
 def test_it_finds_a_row_that_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:

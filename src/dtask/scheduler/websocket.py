@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.protocol import State
 
 from dtask.wire.frames import PATH
 
@@ -93,7 +94,9 @@ class Socket(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """The scheduler stops: say so and close. Whoever was not heard will say it again."""
         self.stop_keepalive()
-        if self.handshake_complete and not self.close_sent:
+        # A worker that has just said goodbye itself needs no answer any more.
+        still_open = self.conn.state is State.OPEN
+        if self.handshake_complete and still_open and not self.close_sent:
             reason = "The scheduler stops."
             self.queue.put_nowait(
                 {"type": "websocket.disconnect", "code": CLOSE_GOING, "reason": reason}
