@@ -64,6 +64,14 @@ def test_what_failed_is_listed_and_run_again_with_the_command_that_is_told(
     assert fleet.shell.run(*told.partition("dtask ")[2].split()).code == 0
 
 
+def test_what_never_ran_is_listed_with_its_reason(fleet: Fleet) -> None:
+    ran = fleet.shell.run("map", "--tags", "nobody", "--max-queue", "0.2s", "true", ":::", "a", "b")
+    assert ran.code == 1
+    lines = ran.err.splitlines()
+    assert lines[1].endswith("/main[0] 'a' got no slot in the time that it may be queued")
+    assert lines[2].endswith("/main[1] 'b' got no slot in the time that it may be queued")
+
+
 def test_output_comes_in_the_order_of_the_inputs(fleet: Fleet) -> None:
     ran = fleet.shell.run("map", "--output", "sleep 0.{}; echo {#} {}", ":::", "3", "1", "2")
     assert (ran.code, ran.out) == (0, "0 3\n1 1\n2 2\n")

@@ -160,7 +160,7 @@ def elements(
         )
         looked_at += max(1, len(rows))
         end = rows[-1].idx if len(rows) == limit else total - 1
-        for element in _filled(rows, at, end, rest):
+        for element in _filled(rows, at, end, rest, cause=row.cause):
             if not states or element.state in states:
                 found.append(element)
                 if len(found) == limit:
@@ -304,19 +304,23 @@ def _counts(row: TaskRow) -> dict[State, int]:
 
 
 def _filled(
-    rows: list[TaskRow], after: int, end: int, rest: State | None
+    rows: list[TaskRow], after: int, end: int, rest: State | None, *, cause: Cause | None
 ) -> Iterator[ElementAnswer]:
-    """The elements after `after` up to `end`; those without a row only if `rest` is given."""
+    """The elements after `after` up to `end`; those without a row only if `rest` is given.
+
+    Those ended, if at all, all at once and for the `cause` that the array's row tells.
+    """
     at = after + 1
+    told = cause if rest in ENDS else None
     for row in rows:
         if rest is not None:
             for index in range(at, row.idx):
-                yield ElementAnswer(index=index, state=rest)
+                yield ElementAnswer(index=index, state=rest, cause=told)
         yield _element_answer(row)
         at = row.idx + 1
     if rest is not None:
         for index in range(at, end + 1):
-            yield ElementAnswer(index=index, state=rest)
+            yield ElementAnswer(index=index, state=rest, cause=told)
 
 
 def _end(row: TaskRow) -> Reason:
