@@ -203,6 +203,23 @@ def test_a_store_that_stays_unusable_is_told_of_in_its_own_words() -> None:
     assert caught.value.code == "store_failed"
 
 
+def test_a_cancel_whose_answer_was_lost_is_no_error_if_it_was_heeded() -> None:
+    def ended(state: str) -> Reply:
+        body = {"error": f"Job 42 is {state}.", "code": "job_ended", "job_id": 42, "state": state}
+        return reply(body, 409)
+
+    cancel = "s1 DELETE /jobs/42"
+    play = Play()
+    found = play.run(play.jobs.cancel(42, None), (cancel, LOST), (cancel, ended("cancelled")))
+    assert (found.state, found.attempts) == ("cancelled", 0)
+    for script in (
+        [(cancel, ended("cancelled"))],
+        [(cancel, LOST), (cancel, ended("succeeded"))],
+    ):
+        with pytest.raises(Conflict):
+            play.run(play.jobs.cancel(42, None), *script)
+
+
 def test_who_submits_is_told_soon_that_the_store_can_t_be_used() -> None:
     """Most likely its disk is full, and somebody sits there and waits for a number."""
     play = Play()

@@ -146,8 +146,14 @@ class JobFlows:
 
     def cancel(self, job: int | HasId, task: str | None) -> Flow[CancelAnswer]:
         """Stop a job, or one task of it."""
-        request = job_calls.cancel(specs.job_id(job), task)
-        return (yield from self._ask(request, job_calls.read_cancelled))
+        job_id = specs.job_id(job)
+        sent = yield from self._insist(job_calls.cancel(job_id, task))
+        try:
+            return job_calls.read_cancelled(sent.reply)
+        except Conflict as error:
+            if not (sent.repeated and error.facts.get("state") == State.CANCELLED):
+                raise
+            return CancelAnswer(job_id, State.CANCELLED, 0)  # the first one was heeded
 
     def retry(self, job: int | HasId, *, again: Again, task: str | None) -> Flow[RetryAnswer]:
         """Start over what did not succeed."""
