@@ -188,6 +188,30 @@ def test_ctrl_c_while_waiting_is_quiet_and_exits_with_130() -> None:
     assert (ran.code, ran.out, ran.err.strip()) == (130, "", "")
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from dtask.cli.launch import main; main()",
+        f"import runpy; runpy.run_path({str(LAUNCHER)!r}, run_name='__main__')",
+    ],
+)
+def test_ctrl_c_while_libraries_are_imported_is_quiet(start: str) -> None:
+    program = textwrap.dedent("""
+        import sys
+
+        class Pressed:
+            def find_spec(self, name, path=None, target=None):
+                if name == "click":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, Pressed())
+    """)
+    ended = subprocess.run(
+        [sys.executable, "-c", program + start], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
 def test_a_reader_that_leaves_early_is_no_error(shell: Shell, join: Join) -> None:
     join("w-pipe")
     reading, writing = os.pipe()
