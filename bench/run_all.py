@@ -14,6 +14,7 @@ PROGRAMS = (
     "ended_jobs",
     "scheduler_jobs",
     "true_tasks",
+    "peers",
     "torture",
 )
 
