@@ -6,6 +6,7 @@ from core.env import WARM, Env, a_job
 from dtask.core.cluster import Settings
 from dtask.core.jobs.events import Cancel, CountJobs, Ended, JobForgotten, Look, Reports
 from dtask.core.jobs.flow import KEEP_JOBS, KEEP_S
+from dtask.core.jobs.rows import JobRow
 from dtask.core.jobs.states import State
 from dtask.core.jobs.timers import TIDY_MIN
 
@@ -151,3 +152,18 @@ def test_counts_tell_of_now_and_of_all_since_the_start(jobs: Env) -> None:
     jobs.ended(start)
     jobs.run()
     assert jobs.handle(CountJobs()).refused == 1
+
+
+def test_the_row_of_a_huge_job_is_not_written_with_each_of_its_attempts(jobs: Env) -> None:
+    jobs.attach("w1", slots=1)
+    items = ["x" * 20] * 2_000
+    job = jobs.submit({"main": {"array": items}})
+    written = [row.state for row in jobs.changes if isinstance(row, JobRow)]
+    for _ in range(20):
+        start = jobs.given()
+        for report in (jobs.started, jobs.ended):
+            report(start)
+            written += [row.state for row in jobs.changes if isinstance(row, JobRow)]
+    assert written == [State.SCHEDULED, State.RUNNING]
+    assert jobs.cluster.handle(Look(job), jobs.now).answer is State.SCHEDULED
+    jobs.given()

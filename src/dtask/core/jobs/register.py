@@ -4,11 +4,16 @@ All moves of tasks are made here, so that none is forgotten: each touches the ro
 and tells whoever watches. `emit` turns what one event touched into rows, each once.
 """
 
+from typing import Final
+
 from dtask.core.jobs.events import TaskChanged
-from dtask.core.jobs.job import ENDED, STATES, SUCCEEDED, Attempt, Element, Job, Task
+from dtask.core.jobs.job import CODES, ENDED, STATES, SUCCEEDED, Attempt, Element, Job, Task
 from dtask.core.jobs.queues import Lines
 from dtask.core.jobs.rows import Change, Forget, Past
-from dtask.core.jobs.states import Cause
+from dtask.core.jobs.states import Cause, State
+
+#: The specification of a job that is written again with each change of its state.
+SPEC_CHARS_SMALL: Final = 16 * 1024
 
 #: What `effects` of the job half are; see `events`.
 Effect = object
@@ -160,7 +165,7 @@ class Register:
                 rows.append(task.row())
         for job in self._jobs:
             state = job.state
-            if state is not job.shown:
+            if state is not job.shown and not _steps_back(job, state):
                 job.shown = state
                 rows.append(job.row())
         for element in self._elements:
@@ -176,3 +181,13 @@ class Register:
         rows.clear()
         self.effects.clear()
         return changes, effects
+
+
+def _steps_back(job: Job, state: State) -> bool:
+    """Whether the row of a huge job need not be written for this state.
+
+    A row holds the whole specification. The summary of an array goes back and forth with each of
+    its attempts; so a huge job's row only ever goes forward, and says `running` in between.
+    """
+    huge = len(job.raw) > SPEC_CHARS_SMALL
+    return huge and job.shown is not None and CODES[state] < CODES[job.shown]
