@@ -33,7 +33,9 @@ def texts() -> list[Path]:
     return sorted(
         path
         for path in found
-        if path.is_file() and path.suffix in TEXT_SUFFIXES and "__pycache__" not in path.parts
+        if path.is_file()
+        and path.suffix in TEXT_SUFFIXES
+        and not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
     )
 
 
