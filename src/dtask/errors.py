@@ -162,9 +162,7 @@ CODES: dict[str, CodeInfo] = {
 }
 
 
-def _remade(
-    kind: type[DtaskError], sentence: str, code: str, facts: dict[str, Any]
-) -> DtaskError:
+def _remade(kind: type[DtaskError], sentence: str, code: str, facts: dict[str, Any]) -> DtaskError:
     return kind(sentence, code=code, **facts)
 
 
