@@ -4,7 +4,7 @@
 task on the idle cluster. And how many of 500 acknowledged tasks never run when the server or the
 broker is killed by SIGKILL in their middle and started again: each peer as it is installed.
 
-Each is installed from its package into an environment of its own below `bench/.peers/`, and left
+Each is installed from its package into an environment of its own below `.peers/`, and left
 out, with a word, if it can't be. The small size runs none of them.
 """
 
@@ -208,7 +208,7 @@ def installed(peer: Peer) -> Path:
         raise Missing(f"{peer.name}: apt-get install {peer.program}")
     if not peer.packages:
         return Path(sys.executable)
-    place = HERE / ".peers" / peer.driver
+    place = HERE.parent / ".peers" / peer.driver
     done = place / "installed"
     if not done.exists():
         commands = (
