@@ -1,6 +1,7 @@
 """The nine promises of jobs, each over real processes.
 
-What stands here is the shortest proof of each; more of them are proved elsewhere:
+What stands here is the shortest proof of each. `tests/core/test_promises.py` has the same list for
+the core alone; and further:
 
 1. An acknowledged submit survives. Here: kill -9 in the middle of submits. The power loss of a
    machine can't be tested: `tests/store` asserts that each commit is synced to the disk before it
