@@ -61,11 +61,16 @@ def task(state: str) -> Reply:
     )
 
 
-def attempts(*states: str) -> Reply:
+def attempts(*states: str, stdout_bytes: int = 0) -> Reply:
     """Attempts number 1, 2, ... as the scheduler lists them."""
     rows = [
         AttemptAnswer(
-            number=number, fence=number, worker_id="w", state=State(state), scheduled_at=1
+            number=number,
+            fence=number,
+            worker_id="w",
+            state=State(state),
+            scheduled_at=1,
+            stdout_bytes=stdout_bytes,
         )
         for number, state in enumerate(states, start=1)
     ]
@@ -398,6 +403,24 @@ def test_a_followed_log_goes_on_over_a_break_where_it_was() -> None:
         ("read", b"two"),
         ("read", b""),
         (ATTEMPTS, attempts("succeeded")),
+    )
+    assert play.items == [b"one", b"two"]
+
+
+def test_what_a_followed_attempt_wrote_while_the_scheduler_restarted_is_read_too() -> None:
+    """It has ended by the time that anybody can ask, and has written more than was seen."""
+    play = Play()
+    over = attempts("succeeded", stdout_bytes=6)
+    play.run(
+        play.jobs.logs("42/a#1", stream="stdout", follow=True),
+        (f"{LOG}&attempt=1&follow=1", OPENED),
+        ("read", b"one"),
+        ("read", b""),  # the scheduler stops
+        (ATTEMPTS, over),
+        (f"{LOG}&attempt=1&offset=3&follow=1", OPENED),
+        ("read", b"two"),
+        ("read", b""),
+        (ATTEMPTS, over),
     )
     assert play.items == [b"one", b"two"]
 

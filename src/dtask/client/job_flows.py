@@ -256,11 +256,19 @@ class JobFlows:
     def _follow(self, name: Name, stream: str) -> Flow[None]:
         """One attempt, until it has ended and all of it is read."""
         offset = 0
+        over = False
         while True:
-            offset = yield from self._log(name, stream, offset=offset, follow=True)
+            end = yield from self._log(name, stream, offset=offset, follow=True)
             attempt = yield from self._attempt(name)
-            if attempt is None or attempt.state in ENDS:
+            if attempt is None:
                 return
+            if attempt.state in ENDS:
+                size = attempt.stdout_bytes if stream == "stdout" else attempt.stderr_bytes
+                # It may have ended while the scheduler was restarted, and have written on before.
+                if end >= size or (over and end == offset):
+                    return
+                over = True
+            offset = end
             yield self._pause(1)
 
     def _log(self, name: Name, stream: str, *, offset: int = 0, follow: bool = False) -> Flow[int]:
