@@ -91,7 +91,7 @@ def test_promise_2_a_task_whose_worker_is_lost_runs_again_and_uses_up_no_retry()
         assert (summary.failures, summary.crashes, summary.worker_id) == (0, 1, "w2")
         ended = fragile.wait(20).tasks["main"]
         assert (ended.state, ended.cause) == ("failed", "lost")
-        assert ended.error == "Its worker was lost 1 times while it ran."
+        assert ended.error == "Its worker was lost once while it ran."
         assert sleepers(nap) == []
 
 

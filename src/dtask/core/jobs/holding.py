@@ -211,7 +211,8 @@ class Holding:
             element.trials += cause is Cause.RETURNED
             element.crashes += cause is Cause.LOST and attempt.started_at is not None
             if cause is Cause.LOST and element.crashes >= element.task.spec.crash_limit:
-                element.error = f"Its worker was lost {element.crashes} times while it ran."
+                times = "once" if element.crashes == 1 else f"{element.crashes} times"
+                element.error = f"Its worker was lost {times} while it ran."
                 self._flow.end(element, FAILED, Cause.LOST)
             else:
                 self.counted["requeued"] += 1
