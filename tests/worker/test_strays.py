@@ -15,7 +15,7 @@ def spawn(line: str, mark: str = "") -> "subprocess.Popen[bytes]":
 
 
 def living(mark: str, roots: dict[int, int] | None = None) -> set[int]:
-    return {one.pid for one in strays.belonging(strays.everyone(), [mark], roots or {})}
+    return {one.pid for one in strays.belonging(strays.everyone(), [mark], roots or {}).processes}
 
 
 def ready(seconds: str) -> Callable[[], bool]:
@@ -56,6 +56,37 @@ def test_a_mark_finds_what_left_session_and_parent() -> None:
     assert living("m") == set()
     assert strays.kill_all(["m1"], {}, 10.0) == []
     assert sleepers(seconds) == []
+
+
+def test_a_process_between_two_programs_is_never_taken_for_one_without_a_mark() -> None:
+    """While it executes another program, the kernel shows an empty environment for a moment."""
+    again = 'exec sh -c "$0" "$0"'
+    uncertain = 0
+    with spawn(f"exec sh -c '{again}' '{again}'", mark="m4.1") as main:
+        process = strays.look(main.pid)
+        assert process is not None
+        try:
+            while uncertain < 1_000:
+                found = strays.belonging([process], ["m4"], {})
+                assert found.processes == [process] or not found.certain
+                uncertain += not found.certain
+        finally:
+            main.kill()
+
+
+def test_an_empty_environment_is_known_for_one() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["cat"], env={}, bufsize=0, **pipes) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b".")
+        assert child.stdout.read(1) == b"."
+        assert strays.mark_of(child.pid) is None
+        child.kill()
+
+
+def test_threads_of_the_kernel_have_no_mark() -> None:
+    assert {strays.mark_of(pid) for pid in strays.children(2)} <= {None}
 
 
 def test_descendants_without_the_mark_belong_to_their_ancestor() -> None:

@@ -19,6 +19,9 @@ MARK_VARIABLE: Final = "DTASK_ATTEMPT"
 
 _MARK: Final = MARK_VARIABLE.encode() + b"="
 
+#: The kernel's own threads have this flag; they have no environment and are nobody's.
+_PF_KTHREAD: Final = 0x0020_0000
+
 #: First and longest pause between two looks at what is left of a killed tree, seconds.
 PAUSE_S_MIN: Final = 0.001
 PAUSE_S_MAX: Final = 0.1
@@ -36,20 +39,20 @@ class Process(NamedTuple):
     zombie: bool
 
 
+class Found(NamedTuple):
+    """What a look at the processes of an attempt has shown."""
+
+    processes: list[Process]
+    #: False: it could not be told of some process whether it belongs to them, so look again before
+    #: you call an attempt gone.
+    certain: bool
+
+
 def look(pid: int) -> Process | None:
     """The process `pid`, or None if there is none."""
-    try:
-        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    fields = _stat(pid)
+    if fields is None:
         return None
-    try:
-        stat = os.read(handle, 4096)
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
-    # The second field is the name in parentheses, and it may hold anything.
-    fields = stat[stat.rindex(b")") + 2 :].split()
     return Process(
         pid, int(fields[1]), int(fields[3]), int(fields[19]), zombie=fields[0] in (b"Z", b"X")
     )
@@ -99,16 +102,23 @@ def below(pid: int) -> list[Process]:
     return found
 
 
+class Changing(Exception):
+    """The process is on its way from one program to another, and shows no environment meanwhile."""
+
+
 def mark_of(pid: int) -> str | None:
     """The mark in the environment of `pid`; None if there is none, or it can't be read.
 
     What follows the mark after a dot tells attempts of one directory apart, for themselves.
+    Raises Changing.
     """
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 (too heavy here)
             environment = file.read()
     except OSError:
         return None
+    if not environment and _is_changing(pid):
+        raise Changing
     for variable in environment.split(b"\0"):
         if variable.startswith(_MARK):
             return variable[len(_MARK) :].partition(b".")[0].decode(errors="replace")
@@ -117,7 +127,7 @@ def mark_of(pid: int) -> str | None:
 
 def belonging(
     processes: Iterable[Process], marks: Iterable[str], roots: Mapping[int, int]
-) -> list[Process]:
+) -> Found:
     """Those of `processes` that belong to one of `marks` or to one of `roots`.
 
     `roots` maps the pid of a main process to its start time.
@@ -133,18 +143,21 @@ def belonging(
         # A pid that is another process by now names another session too.
         if pid not in known or known[pid].start_time == start_time
     }
-    queue = [
-        process
-        for process in known.values()
-        if process.session in sessions or mark_of(process.pid) in marks
-    ]
+    certain = True
+    queue = []
+    for process in known.values():
+        try:
+            if process.session in sessions or mark_of(process.pid) in marks:
+                queue.append(process)
+        except Changing:
+            certain = False
     found = {process.pid: process for process in queue}
     for process in queue:  # it grows while it is walked
         for child in offspring.get(process.pid, ()):
             if child.pid not in found:
                 found[child.pid] = child
                 queue.append(child)
-    return list(found.values())
+    return Found(list(found.values()), certain)
 
 
 def send(process: Process, number: signal.Signals) -> None:
@@ -174,11 +187,48 @@ def kill_all(
     marks = set(marks)
     give_up_at = time.monotonic() + give_up_after_s
     pause_s = PAUSE_S_MIN
-    while True:
-        left = [process for process in belonging(everyone(), marks, roots) if not process.zombie]
-        if not left or time.monotonic() >= give_up_at:
+    clean_looks = 0
+    # A process that forks and ends while we look can hide its child from one look, not from two.
+    while clean_looks < 2:  # noqa: PLR2004 (see above)
+        found = belonging(everyone(), marks, roots)
+        left = [process for process in found.processes if not process.zombie]
+        if not left and found.certain:
+            clean_looks += 1
+            continue
+        clean_looks = 0
+        if time.monotonic() >= give_up_at:
             return left
         for process in left:
             send(process, signal.SIGKILL)
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_S_MAX)
+    return []
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The kernel's fields on `pid`, from the third one on; None if there is no such process."""
+    try:
+        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        stat = os.read(handle, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    # The second field is the name in parentheses, and it may hold anything.
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
+def _is_changing(pid: int) -> bool:
+    """Whether `pid` showed no environment because it is between two programs.
+
+    The kernel tells where a program's code and its environment begin and end. It fills them in
+    while it changes programs, the code last; an environment that is empty begins where it ends.
+    """
+    fields = _stat(pid)
+    if fields is None or fields[0] in (b"Z", b"X") or int(fields[6]) & _PF_KTHREAD:
+        return False
+    code, begin, end = fields[23], fields[47], fields[48]
+    return code == b"0" or begin != end

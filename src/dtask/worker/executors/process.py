@@ -19,11 +19,12 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from dtask.worker import strays
 from dtask.worker.cgroup import Group
-from dtask.worker.strays import Process
+from dtask.worker.strays import Found, Process
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,9 @@ MEASURE_S: Final = 1.0
 
 #: A tree that is not gone so long after SIGKILL is worth a line in the log.
 STUCK_S: Final = 10.0
+
+#: So often at most the children are read in one look, while ones that were not there before come.
+LOOKS_MAX: Final = 8
 
 #: The kernel tells of children in pieces of at least so many bytes, the last one excepted.
 _PIECE_BYTES: Final = 2_048
@@ -240,7 +244,7 @@ class ProcessExecutor:
 
     def terminate(self, mark: str) -> None:
         """SIGTERM to the whole tree."""
-        for process in self._tree(self._children[mark]):
+        for process in self._tree(self._children[mark]).processes:
             strays.send(process, signal.SIGTERM)
             strays.send(process, signal.SIGCONT)  # one that is stopped would never hear it
 
@@ -283,7 +287,7 @@ class ProcessExecutor:
             self._group = None
             return
         child.group = group
-        pids = [process.pid for process in self._tree(child)]
+        pids = [process.pid for process in self._tree(child).processes]
         asyncio.get_running_loop().run_in_executor(None, _enter, child, group, pids)
 
     def _on_exits(self) -> None:
@@ -312,8 +316,8 @@ class ProcessExecutor:
             child.timer.cancel()
         if child.killing and child.group is not None:
             child.group.kill()  # before we look: a tree that grows while it is walked is gone
-        left = self._tree(child)
-        if child.exited and not left:
+        left, certain = self._tree(child)
+        if child.exited and not left and certain:
             self._forget(child)
             return
         if child.killing:
@@ -341,8 +345,9 @@ class ProcessExecutor:
             pids = ", ".join(str(process.pid) for process in left)
             _log.error("Processes %s of attempt %s do not die; still trying.", pids, child.mark)
 
-    def _tree(self, child: Child) -> list[Process]:
+    def _tree(self, child: Child) -> Found:
         """The living processes of the attempt."""
+        certain = True
         nearby = [] if child.exited else strays.below(child.process.pid)
         if self._adopts:
             for orphan in self._orphans():
@@ -352,21 +357,31 @@ class ProcessExecutor:
         # Whose the orphans of an only child are is clear, whatever they did to hide.
         if len(self._children) > 1 or not self._adopts:
             roots = {child.process.pid: child.process.start_time}
-            nearby = strays.belonging(nearby, (child.mark,), roots)
+            nearby, certain = strays.belonging(nearby, (child.mark,), roots)
         found = {process.pid: process for process in nearby}
         for pid in child.group.pids() if child.group is not None else ():
             if pid not in found and (process := strays.look(pid)) is not None:
                 found[pid] = process
-        return [process for process in found.values() if not process.zombie]
+        return Found([process for process in found.values() if not process.zombie], certain)
 
     def _orphans(self) -> list[int]:
-        """Living children of the agent that came to it from a task; the ended ones are reaped."""
-        return [
-            one.pid
-            for one in self._strangers()
-            if (one.pid, one.start_time) not in self._bystanders
-            and not (one.zombie and self._reaped(one.pid))
-        ]
+        """Living children of the agent that came to it from a task; the ended ones are reaped.
+
+        One that ended while we looked has left its children to us: hence until none is new.
+        """
+        seen: set[int] = set()
+        orphans = []
+        for _ in range(LOOKS_MAX):
+            before = len(seen)
+            for one in self._strangers(seen):
+                seen.add(one.pid)
+                if (one.pid, one.start_time) not in self._bystanders and not (
+                    one.zombie and self._reaped(one.pid)
+                ):
+                    orphans.append(one.pid)
+            if len(seen) == before:
+                break
+        return orphans
 
     def _reaped(self, pid: int) -> bool:
         """Fetch the exit of an ended orphan; False if some of its threads still live."""
@@ -379,14 +394,16 @@ class ProcessExecutor:
             )
         return ended is not None or strays.look(pid) is None
 
-    def _strangers(self) -> Iterator[Process]:
+    def _strangers(self, seen: AbstractSet[int] = frozenset()) -> Iterator[Process]:
         """Children of the agent that are no main process and not in the agent's session.
+
+        Those that were `seen` before are left out.
 
         Every task begins a session of its own, and what the agent starts for itself while tasks
         run stays in its session: so these are the orphans of tasks, and bystanders.
         """
         ours = {*self._mains, self._guard()}
-        pids = [pid for pid in self._offspring.pids() if pid not in ours]
+        pids = [pid for pid in self._offspring.pids() if pid not in ours and pid not in seen]
         own_session = os.getsid(0) if pids else 0
         for pid in pids:
             process = strays.look(pid)
