@@ -12,8 +12,9 @@ DEV := .venv/installed-dev
 demo: $(RUNTIME)
 	@$(BIN)/python -m dtask.cli.demo
 
+# Most tests wait for processes, disks and deadlines: two at a time take two thirds of the time.
 test: check
-	$(BIN)/python -m pytest $(if $(CI),--color=no --durations=10)
+	$(BIN)/python -m pytest -n 2 --dist=worksteal $(if $(CI),--color=no --durations=10)
 
 check: $(DEV)
 	$(BIN)/ruff check
