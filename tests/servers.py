@@ -17,6 +17,7 @@ import httpx
 import uvloop
 
 from dtask.core.cluster import Cluster
+from dtask.dashboard import pages
 from dtask.scheduler.server import SchedulerServer
 from dtask.scheduler.settings import Settings
 
@@ -62,7 +63,7 @@ def running_scheduler(**settings: Any) -> Iterator[RunningScheduler]:
         token_file.touch(mode=0o600)
         token_file.write_text("a-token-for-tests-only")
         chosen = {"port": 0, "warm_up_s": 0.0, "token_file": str(token_file)} | settings
-        server = SchedulerServer(Settings(**chosen))
+        server = SchedulerServer(Settings(**chosen), pages())
         with _in_thread(server):
             yield RunningScheduler(
                 url=server.url, token=server.token, cluster=server.cluster, server=server

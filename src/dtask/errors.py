@@ -107,6 +107,9 @@ CODES: dict[str, CodeInfo] = {
     "wrong_hash": CodeInfo(InvalidRequest, 400, "The bytes of the blob have another hash."),
     "no_token": CodeInfo(Denied, 401, "This needs the token, and the request carried none."),
     "wrong_token": CodeInfo(Denied, 401, "The token that was sent is not this scheduler's."),
+    "wrong_code": CodeInfo(
+        Denied, 403, "The sign-in code was used before, is too old, or never was."
+    ),
     "bad_ticket": CodeInfo(Denied, 403, "The ticket is missing, expired, or for something else."),
     "foreign_origin": CodeInfo(
         Denied, 403, "A web page of another origin may not drive this service."

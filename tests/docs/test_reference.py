@@ -21,7 +21,7 @@ from dtask.core.placement import events
 from dtask.errors import CODES
 from dtask.scheduler import log, protocol, server, settings
 from dtask.scheduler.api.openapi import description
-from dtask.wire import job_answers, jobs, placement, tasks
+from dtask.wire import job_answers, jobs, placement, sessions, tasks
 from dtask.worker import api, listener
 from tidy.sources import PACKAGE, modules, tree
 
@@ -59,6 +59,7 @@ LIMITS = (
     "dtask.scheduler.feed",
     "dtask.scheduler.log_files",
     "dtask.scheduler.logs",
+    "dtask.scheduler.sessions",
 )
 
 #: Numbers that these modules import, and that limit nothing.
@@ -116,6 +117,11 @@ BODIES: dict[str, set[str]] = {
     "GET /api/v1/queues/{name}": set(job_events.QueueView.__struct_fields__),
     "PUT /api/v1/blobs/{sha256}": set(job_answers.BlobAnswer.__struct_fields__),
     "GET /api/v1/stats": set(job_events.Stats.__struct_fields__),
+    "POST /api/v1/sign-in-codes": set(sessions.CodeAnswer.__struct_fields__),
+    "POST /api/v1/session": {
+        *sessions.SignInBody.__struct_fields__,
+        *sessions.SessionAnswer.__struct_fields__,
+    },
     "Errors": set(placement.ErrorAnswer.__struct_fields__),
 }
 
@@ -156,7 +162,7 @@ def test_every_field_stands_in_its_section(title: str) -> None:
 def test_no_field_is_told_that_does_not_exist() -> None:
     known = {
         name
-        for module in (placement, tasks, jobs, job_answers, model, job_events)
+        for module in (placement, tasks, jobs, job_answers, model, job_events, sessions)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         for name in kind.__struct_fields__

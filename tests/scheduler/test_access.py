@@ -1,6 +1,8 @@
 """Who may ask for what."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,9 +11,11 @@ import pytest
 import servers
 from dtask.errors import Denied, InvalidRequest
 from dtask.scheduler.api.access import Access
+from dtask.scheduler.sessions import Sessions
 from dtask.scheduler.settings import Settings
 
 TOKEN = "a-token-for-tests-only"
+NOBODY = Sessions(Path(os.devnull), port=8080, now=lambda: 0.0)
 FORWARDING = [
     (b"forwarded", b"for=10.0.0.1"),
     (b"x-forwarded-for", b"10.0.0.1"),
@@ -27,7 +31,7 @@ def check(
     peer: str | None = "127.0.0.1",
     **needs: bool,
 ) -> bool:
-    return Access(settings, TOKEN).check([(b"host", host), *headers], peer, **needs)
+    return Access(settings, TOKEN, NOBODY).check([(b"host", host), *headers], peer, **needs)
 
 
 def token(text: str = TOKEN) -> tuple[bytes, bytes]:
@@ -65,7 +69,7 @@ def test_placement_needs_the_token_under_a_foreign_name(host: bytes) -> None:
 def test_two_hosts_or_none_are_not_loopback() -> None:
     assert_denied("no_token", Settings(), (b"host", b"localhost"))
     with pytest.raises(Denied):
-        Access(Settings(), TOKEN).check([], "127.0.0.1")
+        Access(Settings(), TOKEN, NOBODY).check([], "127.0.0.1")
 
 
 @pytest.mark.parametrize("header", FORWARDING)
@@ -107,7 +111,7 @@ def test_insecure_does_not_open_what_needs_the_token() -> None:
 def test_a_token_that_is_sent_must_fit(value: bytes, settings: Settings) -> None:
     assert_denied("wrong_token", settings, (b"authorization", value))
     with pytest.raises(Denied):
-        Access(settings, TOKEN).check_open([(b"authorization", value)])
+        Access(settings, TOKEN, NOBODY).check_open([(b"authorization", value)])
 
 
 def test_one_right_token_does_not_excuse_a_wrong_one() -> None:

@@ -133,7 +133,8 @@ def command(  # noqa: PLR0917 (click passes them by name)
 
     Prints `listening on URL` when it does. SIGTERM and Ctrl-C end it, after the requests under way.
     """
-    from dtask.log_lines import logging_to  # noqa: PLC0415 (--help and --version start fast)
+    from dtask.dashboard import pages  # noqa: PLC0415 (--help and --version start fast)
+    from dtask.log_lines import logging_to  # noqa: PLC0415 (same)
     from dtask.scheduler import server  # noqa: PLC0415 (same)
     from dtask.scheduler.settings import Settings  # noqa: PLC0415 (same)
 
@@ -157,7 +158,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
     except DtaskError as error:
         raise click.UsageError(str(error)) from None
     with logging_to(sys.stderr, settings.log_format):
-        server.run(settings, listening=entry.say_listening)
+        server.run(settings, pages(), listening=entry.say_listening)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ DATA/lock           held by the scheduler that uses it
 DATA/dtask.db       jobs, tasks, attempts, queues: SQLite; -wal and -shm beside it
 DATA/logs/          what attempts wrote
 DATA/blobs/         files that jobs brought along
+DATA/sessions       hashes of the sessions of browsers that are signed in
 """
 
 import shutil

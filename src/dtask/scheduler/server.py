@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import uvicorn
@@ -23,13 +23,15 @@ from dtask.listening import BACKLOG, bind
 from dtask.scheduler import log
 from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.app import App
-from dtask.scheduler.api.parts import JobParts
+from dtask.scheduler.api.pages import Page
+from dtask.scheduler.api.parts import JobParts, PageParts
 from dtask.scheduler.channels import Channels
 from dtask.scheduler.data import Data
 from dtask.scheduler.feed import Feed
 from dtask.scheduler.leftovers import remove_leftovers
 from dtask.scheduler.loop import Loop
 from dtask.scheduler.protocol import Sweep, connection_class
+from dtask.scheduler.sessions import Sessions
 from dtask.scheduler.settings import Settings
 from dtask.scheduler.websocket import socket_class
 from dtask.wire.frames import MESSAGE_BYTES_MAX
@@ -53,12 +55,12 @@ _TICK_S: Final = 1.0
 
 
 class SchedulerServer:
-    """A scheduler bound to its address, with its data open.
+    """A scheduler bound to its address, with its data open; `pages` are handed out to browsers.
 
     Raises what `bind`, `find_token` and `Data` raise.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pages: Mapping[str, Page] | None = None) -> None:
         self.settings = settings
         self.token = find_token(settings.token_file)
         clock = SystemClock()
@@ -72,7 +74,10 @@ class SchedulerServer:
             raise
         self.url = url_of(self._socket)
         self._feed = Feed(clock.now())
-        access = Access(settings, self.token)
+        self._sessions = Sessions(
+            self._data.directory / "sessions", port=self._socket.getsockname()[1], now=clock.now
+        )
+        access = Access(settings, self.token, self._sessions)
         channels = Channels(access, logs=self._data.logs, clock=clock)
         self._loop = Loop(
             self.cluster,
@@ -84,7 +89,7 @@ class SchedulerServer:
         parts = JobParts(self._feed, self._data.logs, self._data.blobs, self._data.directory)
         self._server = _Server(
             uvicorn.Config(
-                App(self._loop, access, parts),
+                App(self._loop, access, parts, PageParts(self._sessions, clock, pages or {})),
                 http=connection_class(self._sweep),
                 ws=socket_class(channels, self._sweep),
                 ws_max_size=MESSAGE_BYTES_MAX,
@@ -129,6 +134,7 @@ class SchedulerServer:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
             self._loop.stop()
+            self._sessions.close()
             self._data.close()
             self._socket.close()
 
@@ -137,9 +143,9 @@ class SchedulerServer:
         self._server.stop()
 
 
-def run(settings: Settings, *, listening: Callable[[str], None]) -> None:
+def run(settings: Settings, pages: Mapping[str, Page], *, listening: Callable[[str], None]) -> None:
     """Be the scheduler process; `listening` is told the URL. Raises what SchedulerServer raises."""
-    server = SchedulerServer(settings)
+    server = SchedulerServer(settings, pages)
     _spare_the_collector()
     _share_the_interpreter()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
@@ -19,16 +19,21 @@ from dtask.scheduler.api.heartbeat import Heartbeats
 from dtask.scheduler.api.job_log import Outputs, Results
 from dtask.scheduler.api.jobs import Cancels, JobList, JobLooks, Retries, Whys
 from dtask.scheduler.api.openapi import Description
-from dtask.scheduler.api.parts import JobParts
+from dtask.scheduler.api.pages import Pages, go_home
+from dtask.scheduler.api.parts import JobParts, PageParts
 from dtask.scheduler.api.queues import Counts, QueueList, QueueLooks, QueueSettings
 from dtask.scheduler.api.release import PREFIX as RELEASE_PREFIX
 from dtask.scheduler.api.release import Releases
 from dtask.scheduler.api.schedule import Questions
+from dtask.scheduler.api.sessions import Codes, SessionLooks, SignIns, SignOuts
 from dtask.scheduler.api.submit import Submits
 from dtask.scheduler.api.tasks import Attempts, Elements, TaskLooks
 from dtask.scheduler.api.workers import Drains, Listing
 from dtask.scheduler.loop import Loop
 from dtask.wire.frames import PATH as CHANNEL_PATH
+
+#: Methods that change nothing.
+_READS: Final = ("GET", "HEAD")
 
 #: An endpoint: an ASGI function that is told whether the request carries the token.
 Endpoint = Callable[[Scope, Receive, Send, bool], Awaitable[None]]
@@ -61,7 +66,7 @@ class App:
     look-ups, because a router and a middleware cost as much as the placement itself.
     """
 
-    def __init__(self, loop: Loop, access: Access, parts: JobParts) -> None:
+    def __init__(self, loop: Loop, access: Access, parts: JobParts, pages: PageParts) -> None:
         questions, releases, beats = Questions(loop, access), Releases(loop), Heartbeats(loop)
         entries = (
             *_of_jobs(loop, parts),
@@ -81,6 +86,7 @@ class App:
                 Drains(loop, drained=False),
                 Needs.TOKEN,
             ),
+            *_of_pages(pages),
             Entry("GET", "/healthz", Health(), Needs.NOTHING),
             Entry("GET", "/readyz", Readiness(loop), Needs.NOTHING),
             Entry("GET", "/openapi.json", Description(), Needs.NOTHING),
@@ -144,7 +150,7 @@ class _Guarded:
         entry = self._entries[scope["method"]]
         trusted = False
         if entry.needs is Needs.NOTHING:
-            self._access.check_open(scope["headers"])
+            self._access.check_open(scope["headers"], has_body=entry.has_body)
         else:
             client = scope["client"]
             trusted = self._access.check(
@@ -152,6 +158,7 @@ class _Guarded:
                 client[0] if client else None,
                 has_body=entry.has_body,
                 needs_token=entry.needs is Needs.TOKEN,
+                reads=scope["method"] in _READS,
             )
         await entry.endpoint(scope, receive, send, trusted)
 
@@ -186,6 +193,18 @@ def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
     for method, path, endpoint in routes:
         has_body = method in ("POST", "PUT") and path != blob
         yield Entry(method, path, endpoint, Needs.TOKEN, has_body)
+
+
+def _of_pages(parts: PageParts) -> Iterator[Entry]:
+    """The routes of browsers: the pages, and what lets them in."""
+    sessions, clock, session = parts.sessions, parts.clock, "/api/v1/session"
+    yield Entry("POST", "/api/v1/sign-in-codes", Codes(sessions), Needs.TOKEN)
+    yield Entry("GET", session, SessionLooks(sessions, clock), Needs.NOTHING)
+    yield Entry("POST", session, SignIns(sessions, clock), Needs.NOTHING, has_body=True)
+    yield Entry("DELETE", session, SignOuts(sessions, clock), Needs.NOTHING)
+    yield Entry("GET", "/", go_home, Needs.NOTHING)
+    yield Entry("GET", "/dashboard", go_home, Needs.NOTHING)
+    yield Entry("GET", "/dashboard/{file:path}", Pages(parts.pages), Needs.NOTHING)
 
 
 async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:

@@ -10,6 +10,8 @@ from dtask.scheduler.api.answers import Receive, Scope, Send, start
 from dtask.scheduler.api.health import HealthAnswer, ReadyAnswer
 from dtask.scheduler.api.openapi_jobs import TYPES as TYPES_OF_JOBS
 from dtask.scheduler.api.openapi_jobs import paths as paths_of_jobs
+from dtask.scheduler.api.openapi_pages import TYPES as TYPES_OF_PAGES
+from dtask.scheduler.api.openapi_pages import paths as paths_of_pages
 from dtask.scheduler.api.operations import (
     ANY,
     GUARDED,
@@ -49,6 +51,7 @@ _TYPES: Final = (
     ReadyAnswer,
     ErrorAnswer,
     *TYPES_OF_JOBS,
+    *TYPES_OF_PAGES,
 )
 
 
@@ -127,6 +130,7 @@ def _paths() -> Json:
             "get": operation("describe", "This document.", {"type": "object"}, ANY, security=OPEN)
         },
         **paths_of_jobs(),
+        **paths_of_pages(),
     }
 
 
