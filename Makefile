@@ -14,6 +14,7 @@ demo: $(RUNTIME)
 
 # Most tests wait for processes, disks and deadlines: two at a time take two thirds of the time.
 test: check
+	.ci/packages
 	$(BIN)/python -m pytest -n 2 --dist=worksteal $(if $(CI),--color=no --durations=10)
 
 check: $(DEV)
