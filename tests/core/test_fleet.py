@@ -2,7 +2,7 @@ import pytest
 
 from core.env import Env
 from dtask.core.cluster import Settings
-from dtask.core.placement.events import Drain
+from dtask.core.placement.events import CountFleet, Drain, Glance, LookAtWorker, SlotHeld
 from dtask.core.placement.fleet import Health
 
 
@@ -34,6 +34,46 @@ def test_a_listing_goes_by_id_and_in_slices(env: Env) -> None:
     assert [row.worker_id for row in env.workers(after="b", limit=1)] == ["c"]
     assert [row.worker_id for row in env.workers(after="bb")] == ["c", "d"]
     assert env.workers(after="d") == []
+
+
+def test_a_glance_is_a_listing_in_a_few_words(env: Env) -> None:
+    for name in ("c", "a", "b"):
+        env.worker(name, slots=4)
+    env.place("t", excluded=("b", "c"))
+    env.drain("b")
+    seen = env.handle(Glance(2))
+    assert seen == [("a", "online", False, 1, 4, env.now), ("b", "online", True, 0, 4, env.now)]
+    assert [one.worker_id for one in env.handle(Glance(2, "b"))] == ["c"]
+
+
+def test_a_look_at_a_worker_names_what_takes_its_slots(env: Env) -> None:
+    env.worker("w1", slots=9, tasks=(("mine", None), ("known", 7)))
+    granted = env.now
+    lease = env.place("open")
+    env.advance(1)
+    env.beat("w1", tasks=(("mine", None), ("known", 7), ("open", lease.fence)))
+    held = env.handle(LookAtWorker("w1")).held
+    assert held == (
+        SlotHeld("known", 7, None),
+        SlotHeld("mine", None, None),
+        SlotHeld("open", lease.fence, granted),
+    )
+
+
+def test_the_fleet_is_counted(env: Env) -> None:
+    env.worker("a", slots=4)
+    env.worker("b", slots=2)
+    env.place("t")
+    env.drain("b")
+    counts = env.handle(CountFleet())
+    assert (counts.online, counts.suspect, counts.offline, counts.draining) == (2, 0, 0, 1)
+    assert (counts.slots, counts.occupied, counts.leases) == (6, 1, 1)
+    env.advance(20)
+    for change in ("suspect", "offline"):
+        for name in ("a", "b"):
+            env.take(name, change)
+    counts = env.handle(CountFleet())
+    assert (counts.offline, counts.slots, counts.occupied) == (2, 0, 0)
 
 
 def test_a_worker_that_is_forgotten_between_two_slices_hides_no_other() -> None:

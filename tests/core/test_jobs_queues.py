@@ -160,6 +160,26 @@ def test_priority_means_nothing_between_queues(jobs: Env) -> None:
     assert Counter(jobs.given().job_id for _ in range(4)) == {1: 2, 2: 2}
 
 
+def test_a_queue_tells_since_when_the_oldest_waits(jobs: Env) -> None:
+    def oldest() -> float | None:
+        (view,) = jobs.handle(ListQueues("default"))
+        return view.oldest_queued_at
+
+    assert oldest() is None
+    first = jobs.now
+    jobs.submit(array=2, priority=-1)
+    jobs.advance(5)
+    jobs.submit(priority=1)
+    assert oldest() == first
+    jobs.attach("w1", slots=2)
+    jobs.given("2/main")
+    jobs.given("1/main[0]")
+    assert oldest() == first
+    jobs.cancel(1, "main")
+    assert oldest() is None
+    jobs.take_all()
+
+
 def test_a_queue_is_made_and_changed_field_by_field(jobs: Env) -> None:
     shown = jobs.set_queue("q", max_running=2, max_queued=7, weight=0.5, paused=True)
     counts = {"pending": 0, "queued": 0, "running": 0}

@@ -9,12 +9,13 @@ from dtask.core.jobs.events import (
     Detached,
     Ended,
     Heeded,
+    ListHeld,
     LogLost,
     Started,
     StopAttempt,
 )
 from dtask.core.jobs.states import Cause, State
-from dtask.core.placement.events import Drain
+from dtask.core.placement.events import Drain, LookAtWorker
 from dtask.errors import Conflict, Denied, NotFound
 
 
@@ -78,6 +79,19 @@ def test_a_slot_is_held_from_the_dispatch_to_the_end(jobs: Env) -> None:
     assert jobs.occupancy("w1") == 1
     jobs.ended(start)
     assert jobs.occupancy("w1") == 0
+
+
+def test_what_a_worker_holds_is_listed(jobs: Env) -> None:
+    jobs.attach("w1")
+    jobs.submit(array=2)
+    starts = [jobs.given("1/main[0]"), jobs.given("1/main[1]")]
+    names = jobs.handle(ListHeld("w1"))
+    assert [(one.fence, one.job_id, one.task, one.index, one.number) for one in names] == [
+        (start.fence, 1, "main", index, 1) for index, start in enumerate(starts)
+    ]
+    held = jobs.handle(LookAtWorker("w1")).held
+    assert [(one.task_id, one.fence) for one in held] == [(None, start.fence) for start in starts]
+    assert jobs.handle(ListHeld("nobody")) == []
 
 
 def test_no_more_is_given_than_there_are_slots(jobs: Env) -> None:

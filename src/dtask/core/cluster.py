@@ -33,20 +33,26 @@ from dtask.core.placement.events import (
     Ask,
     AskAll,
     AskEach,
+    CountFleet,
     Drain,
+    FleetCounts,
+    Glance,
+    Glimpse,
     Heard,
     Heartbeat,
     ListWorkers,
+    LookAtWorker,
     Placement,
     Refusal,
     Release,
     Released,
     Tick,
+    WorkerLook,
     WorkerView,
 )
 from dtask.core.placement.explain import explain
 from dtask.core.placement.fleet import Fleet, Health, Worker, view
-from dtask.core.placement.leases import Leases, placement
+from dtask.core.placement.leases import Leases, held_on, placement
 from dtask.core.seating import Moment, Seating
 from dtask.errors import Busy, Conflict, Denied, NotFound, Unavailable
 
@@ -119,6 +125,9 @@ class Cluster:
             Release: self._on_release,
             Drain: self._on_drain,
             ListWorkers: self._on_list_workers,
+            Glance: self._on_glance,
+            LookAtWorker: self._on_look_at_worker,
+            CountFleet: self._on_count_fleet,
             Tick: self._on_tick,
         }
 
@@ -338,6 +347,16 @@ class Cluster:
 
     def _on_list_workers(self, event: ListWorkers, _at: float) -> list[WorkerView]:
         return self._fleet.listing(event.after, event.limit)
+
+    def _on_glance(self, event: Glance, _at: float) -> list[Glimpse]:
+        return self._fleet.glance(event.after, event.limit)
+
+    def _on_look_at_worker(self, event: LookAtWorker, _at: float) -> WorkerLook:
+        worker = self._worker(event.worker_id)
+        return WorkerLook(view(worker), held_on(worker, self._stalled_s))
+
+    def _on_count_fleet(self, _event: CountFleet, _at: float) -> FleetCounts:
+        return self._fleet.counts(len(self._leases.by_task))
 
     def _worker(self, worker_id: str) -> Worker:
         worker = self._fleet.workers.get(worker_id)

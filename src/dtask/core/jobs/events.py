@@ -98,6 +98,12 @@ class CountJobs(Struct, frozen=True):
     """Answer: Stats."""
 
 
+class ListHeld(Struct, frozen=True):
+    """Which attempts does this worker hold? Answer: a list of AttemptName, by fence."""
+
+    worker_id: str
+
+
 # What workers say
 
 
@@ -213,6 +219,8 @@ class QueueView(Struct, frozen=True):
     queued: int
     #: Attempts on workers.
     running: int
+    #: Epoch seconds when that one was queued which has waited longest for a slot.
+    oldest_queued_at: float | None = None
 
 
 class Reason(Struct, frozen=True):

@@ -19,6 +19,7 @@ from dtask.core.jobs.events import (
     Detached,
     Ended,
     Heeded,
+    ListHeld,
     LogLost,
     Reports,
     StartAttempt,
@@ -107,6 +108,11 @@ class Holding:
                 self.stop(found)
         self.counted["refused"] += len(refused)
         return Attached(tuple(kept), tuple(refused))
+
+    def held_by(self, event: ListHeld) -> list[AttemptName]:
+        """The attempts that a worker holds, or may."""
+        its = self._register.by_worker.get(event.worker_id, {})
+        return [_name(attempt) for _, attempt in sorted(its.items())]
 
     def detached(self, event: Detached) -> None:
         """A worker's channel is gone."""

@@ -37,6 +37,7 @@ class Queue:
     """A named line of jobs with limits and a weight."""
 
     __slots__ = (
+        "ages",
         "counts",
         "lines",
         "max_queued",
@@ -61,6 +62,7 @@ class Queue:
         #: A heap of the lines whose demand is open, by the first entry of each. An entry of it
         #: may mean nothing any more: that shows when it comes up.
         self.order: list[tuple[_Key, Line]] = []
+        self.ages = Ages()
 
     @property
     def held(self) -> int:
@@ -99,7 +101,35 @@ class Queue:
             self.counts[PENDING],
             self.counts[QUEUED],
             self.held,
+            self.ages.oldest(),
         )
+
+
+class Ages:
+    """Since when those wait that are queued, to tell the oldest."""
+
+    __slots__ = ("_entries", "_tidy_at")
+
+    def __init__(self) -> None:
+        #: A heap; the number sets apart what was queued at one moment.
+        self._entries: list[tuple[float, int, Task | Element]] = []
+        self._tidy_at = TIDY_MIN
+
+    def add(self, number: int, entry: Task | Element) -> None:
+        """One more, whose number no other entry has."""
+        assert entry.queued_at is not None, entry
+        heapq.heappush(self._entries, (entry.queued_at, number, entry))
+        if len(self._entries) >= self._tidy_at:
+            self._entries = [one for one in self._entries if _waits_since(one)]
+            heapq.heapify(self._entries)
+            self._tidy_at = max(TIDY_MIN, 2 * len(self._entries))
+
+    def oldest(self) -> float | None:
+        """Epoch seconds when the one was queued that has waited longest; None if none waits."""
+        entries = self._entries
+        while entries and not _waits_since(entries[0]):
+            heapq.heappop(entries)
+        return entries[0][0] if entries else None
 
 
 class Line:
@@ -140,6 +170,10 @@ class Line:
         """The first element that still waits. It stays here until it moves."""
         entry = self._entries[0][1]
         return entry.element(entry.fresh) if isinstance(entry, Task) else entry
+
+    def queued(self) -> list[float]:
+        """When those that wait were queued."""
+        return [entry.queued_at or 0.0 for _, entry in self._entries if _waits(entry)]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -188,6 +222,7 @@ class Lines:
         self._entries += 1
         key = (-job.spec.priority, job.job_id, task.place, index, self._entries)
         line.add(key, entry)
+        job.queue.ages.add(self._entries, entry)
         if not line.demand.shut and (head is None or key < head):
             _enter(line, key)
 
@@ -249,6 +284,8 @@ class Lines:
                 assert self._demands[tags].lines[queue.name] is line
                 if not line.demand.shut and (head := line.head()) is not None:
                     assert entered[line] <= head, tags
+            since = [at for line in queue.lines.values() for at in line.queued()]
+            assert queue.ages.oldest() == min(since, default=None), queue.name
         numbers = [demand.shut for demand in self._shut]
         assert numbers == sorted(numbers)
         for demand in self._shut:
@@ -308,6 +345,11 @@ def _enter(line: Line, head: _Key) -> None:
         open_ = [one for one in queue.lines.values() if not one.demand.shut]
         queue.order[:] = [(key, one) for one in open_ if (key := one.head()) is not None]
         heapq.heapify(queue.order)
+
+
+def _waits_since(one: tuple[float, int, Task | Element]) -> bool:
+    """Whether it is still waiting, and was not queued anew."""
+    return one[2].queued_at == one[0] and _waits(one[2])
 
 
 def _waits(entry: Task | Element) -> bool:

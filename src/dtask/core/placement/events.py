@@ -4,7 +4,7 @@ Values only. Events go into `Cluster.handle(event, now)`; its `Step` carries one
 one who asked, and effects for whoever watches.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -107,6 +107,26 @@ class ListWorkers(Struct, frozen=True):
     after: str = ""
 
 
+class Glance(Struct, frozen=True):
+    """As ListWorkers, for whoever looks at all of them again and again.
+
+    Answer: a list of Glimpse.
+    """
+
+    limit: int
+    after: str = ""
+
+
+class LookAtWorker(Struct, frozen=True):
+    """One worker and what is held on it. Answer: WorkerLook. Raises NotFound."""
+
+    worker_id: str
+
+
+class CountFleet(Struct, frozen=True):
+    """Answer: FleetCounts. It takes a tenth of a microsecond a worker."""
+
+
 class Tick(Struct, frozen=True):
     """Nothing happened but time. Answer: None."""
 
@@ -173,6 +193,50 @@ class WorkerView(Struct, frozen=True):
     leases: int
     incarnation: str | None
     metrics: dict[str, float | int | str | bool | None]
+
+
+class Glimpse(NamedTuple):
+    """How a worker stands, and no more."""
+
+    worker_id: str
+    status: Status
+    draining: bool
+    occupancy: int
+    max_tasks: int
+    #: Epoch seconds.
+    last_heartbeat: float
+
+
+class SlotHeld(Struct, frozen=True):
+    """What takes a slot of a worker: a lease, or a name that it reports by itself."""
+
+    #: None: an attempt of a job, known by its fence.
+    task_id: str | None
+    fence: int | None
+    #: Epoch seconds of the grant; None if nobody asked here for it.
+    since: float | None
+
+
+class WorkerLook(Struct, frozen=True):
+    """A worker and what is held on it."""
+
+    view: WorkerView
+    held: tuple[SlotHeld, ...]
+
+
+class FleetCounts(Struct, frozen=True):
+    """How many workers stand how, and what they have to offer."""
+
+    online: int
+    suspect: int
+    offline: int
+    draining: int
+    attached: int
+    #: Of workers that are not offline.
+    slots: int
+    occupied: int
+    #: Those of jobs included.
+    leases: int
 
 
 # Effects

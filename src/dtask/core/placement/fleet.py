@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec import Struct
 
 from dtask.core.placement import slots
-from dtask.core.placement.events import Change, Named, Status, WorkerChanged, WorkerView
+from dtask.core.placement.events import (
+    Change,
+    FleetCounts,
+    Glimpse,
+    Named,
+    Status,
+    WorkerChanged,
+    WorkerView,
+)
 from dtask.core.placement.load import LoadOrder
 from dtask.core.placement.tags import Requirements, TagIndex
 from dtask.errors import Busy
@@ -383,6 +391,27 @@ class Fleet:
         start = bisect_right(self._ids, after) if after else 0
         return [view(self.workers[name]) for name in self._ids[start : start + limit]]
 
+    def glance(self, after: str, limit: int) -> list[Glimpse]:
+        """The same, at a glance."""
+        start = bisect_right(self._ids, after) if after else 0
+        workers = self.workers
+        return [_glimpse(workers[name]) for name in self._ids[start : start + limit]]
+
+    def counts(self, leases: int) -> FleetCounts:
+        """How many workers stand how."""
+        online, suspect, offline = self._queues.values()
+        there = (*online.values(), *suspect.values())
+        return FleetCounts(
+            len(online),
+            len(suspect),
+            len(offline),
+            self.draining_bits.bit_count(),
+            self.attached_bits.bit_count(),
+            sum([worker.max_tasks for worker in there]),
+            sum([worker.base + worker.counted for worker in there]),
+            leases,
+        )
+
     def check(self, at: float) -> None:
         """Assert that every index equals a rebuild from scratch."""
         workers = self.workers
@@ -434,6 +463,17 @@ def view(worker: Worker) -> WorkerView:
         leases=len(worker.leases),
         incarnation=worker.incarnation,
         metrics=worker.metrics or {},
+    )
+
+
+def _glimpse(worker: Worker) -> Glimpse:
+    return Glimpse(
+        worker.worker_id,
+        worker.status,
+        worker.draining or worker.drained,
+        worker.base + worker.counted,
+        worker.max_tasks,
+        worker.heard_at,
     )
 
 

@@ -13,7 +13,7 @@ import heapq
 import math
 from typing import Final
 
-from dtask.core.placement.events import Placement
+from dtask.core.placement.events import Named, Placement, SlotHeld
 from dtask.core.placement.fleet import Fleet, Worker
 from dtask.errors import Busy, NotFound
 
@@ -285,6 +285,25 @@ def _too_many() -> Busy:
     return Busy(
         f"{LEASES_MAX} leases are held, which is the limit: release those that are done.",
         code="too_many_leases",
+    )
+
+
+def held_on(worker: Worker, stalled_s: float) -> tuple[SlotHeld, ...]:
+    """What takes the slots of a worker, by name, the oldest first."""
+    leases = sorted(worker.leases.values(), key=lambda lease: lease.fence)
+    known: set[Named] = {(lease.task_id, lease.fence) for lease in leases}
+    known |= {(lease.task_id, None) for lease in leases if not lease.old_name}
+    others = sorted((worker.listed or set()) - known, key=lambda named: (named[0], named[1] or 0))
+    return (
+        *(SlotHeld(task_id, fence, None) for task_id, fence in others),
+        *(
+            SlotHeld(
+                None if lease.pinned else lease.task_id,
+                lease.fence,
+                round(lease.granted_at + stalled_s, 3),
+            )
+            for lease in leases
+        ),
     )
 
 
