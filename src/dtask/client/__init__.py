@@ -1,8 +1,8 @@
 """The SDK: jobs, functions on the fleet, and where a task should run.
 
-`calls` and `job_calls` build requests and read answers; `flows`, `runs` and `job_flows` say in
-which order things happen; none of them does I/O. `blocking` and `awaiting` are the two shells
-that do. `executor` and `call` run functions, each on its side.
+`calls` and `job_calls` build requests and read answers; `flows`, `runs`, `job_flows` and `live`
+say in which order things happen; none of them does I/O. `blocking` and `awaiting` are the two
+shells that do. `executor` and `call` run functions, each on its side.
 Imported on first use, because a program that blocks needs no asyncio.
 """
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from dtask.client.executor import Executor
     from dtask.client.job_results import Event, JobResult, TaskFailed
     from dtask.client.jobs import AsyncJob, Job
-    from dtask.client.results import Outcome, Placement, Worker
+    from dtask.client.picture import Picture
+    from dtask.client.results import Outcome, Placement, SignInCode, Worker
 
 __all__ = [
     "AsyncClient",
@@ -26,7 +27,9 @@ __all__ = [
     "Job",
     "JobResult",
     "Outcome",
+    "Picture",
     "Placement",
+    "SignInCode",
     "TaskFailed",
     "Worker",
 ]
@@ -40,7 +43,9 @@ _HOMES = {
     "Job": "dtask.client.jobs",
     "JobResult": "dtask.client.job_results",
     "Outcome": "dtask.client.results",
+    "Picture": "dtask.client.picture",
     "Placement": "dtask.client.results",
+    "SignInCode": "dtask.client.results",
     "TaskFailed": "dtask.client.job_results",
     "Worker": "dtask.client.results",
 }

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from dtask.client import calls, runs, session, specs
+from dtask.client import calls, live, runs, session, specs
 from dtask.client.acts import Act, Call, Flow, Freed, Item, Load, Open, Pause, Read, Reply
 from dtask.client.calls import Question, Stream, Wishes
 from dtask.client.job_calls import States
@@ -25,7 +25,8 @@ from dtask.client.job_results import (
     Why,
 )
 from dtask.client.jobs import AsyncJob
-from dtask.client.results import Outcome, Placement, Worker
+from dtask.client.picture import Picture
+from dtask.client.results import Outcome, Placement, SignInCode, Worker
 from dtask.client.saving import saving
 from dtask.client.session import Session
 from dtask.client.specs import HasId
@@ -108,6 +109,14 @@ class AsyncClient:
     async def undrain(self, worker_id: str) -> Worker:
         """As `Client.undrain`."""
         return await self._drive(self._flows.drain(worker_id, drained=False))
+
+    def live(self) -> AsyncGenerator[Picture, None]:
+        """As `Client.live`."""
+        return self._iterate(live.pictures(self._flows))
+
+    async def sign_in_code(self) -> SignInCode:
+        """As `Client.sign_in_code`."""
+        return await self._drive(self._flows.sign_in_code())
 
     # Jobs
 

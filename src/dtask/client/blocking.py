@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from dtask.client import calls, runs, session, specs
+from dtask.client import calls, live, runs, session, specs
 from dtask.client.acts import Act, Call, Flow, Freed, Item, Load, Open, Pause, Read, Reply
 from dtask.client.calls import Question, Stream, Wishes
 from dtask.client.job_calls import States
@@ -25,7 +25,8 @@ from dtask.client.job_results import (
     Why,
 )
 from dtask.client.jobs import Job
-from dtask.client.results import Outcome, Placement, Worker
+from dtask.client.picture import Picture
+from dtask.client.results import Outcome, Placement, SignInCode, Worker
 from dtask.client.saving import saving
 from dtask.client.session import Session
 from dtask.client.specs import HasId
@@ -138,6 +139,21 @@ class Client:
     def undrain(self, worker_id: str) -> Worker:
         """Give a drained worker tasks again. Needs the token."""
         return self._drive(self._flows.drain(worker_id, drained=False))
+
+    def live(self) -> Generator[Picture, None, None]:
+        """How the fleet and its work stand, and again with each change, without end.
+
+        Each item is a whole Picture. Goes on over breaks: where the scheduler falls silent one
+        more says so, `connected` False, until it is heard again. Needs the token.
+        """
+        return self._iterate(live.pictures(self._flows))
+
+    def sign_in_code(self) -> SignInCode:
+        """A link that signs one browser in to the dashboard, once, within a minute.
+
+        Who has it can do what the token can. Needs the token.
+        """
+        return self._drive(self._flows.sign_in_code())
 
     # Jobs
 

@@ -9,11 +9,12 @@ from msgspec.json import Decoder
 
 from dtask import errors
 from dtask.client.acts import Foreign, Lost, Reply, Request
-from dtask.client.results import Placement, Worker
+from dtask.client.results import Placement, SignInCode, Worker
 from dtask.core.placement import tags
-from dtask.errors import DtaskError, InvalidRequest, Unavailable
+from dtask.errors import DtaskError, InvalidRequest, NotFound, Unavailable
 from dtask.wire import codec, limits
 from dtask.wire.placement import PlacementAnswer
+from dtask.wire.sessions import CodeAnswer
 from dtask.wire.tasks import TaskAnswer
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ _BATCH: Final = Decoder(_BatchAnswer)
 _WORKER: Final = Decoder(Worker)
 _WORKERS: Final = Decoder(list[Worker])
 _TASK: Final = Decoder(TaskAnswer)
+_CODE: Final = Decoder(CodeAnswer)
 
 
 # To the scheduler
@@ -132,6 +134,11 @@ def drain(worker_id: str, *, drained: bool) -> Request:
     return Request(
         method="POST", target=f"/api/v1/workers/{path_segment(worker_id)}/{verb}", body=b"{}"
     )
+
+
+def sign_in_code() -> Request:
+    """A code that signs one browser in."""
+    return Request(method="POST", target="/api/v1/sign-in-codes", body=b"{}")
 
 
 # To a worker
@@ -213,6 +220,19 @@ def read_workers(reply: Reply) -> list[Worker]:
 def read_worker(reply: Reply) -> Worker:
     """One worker."""
     return read(_WORKER, reply)
+
+
+def read_sign_in_code(url: str, reply: Reply) -> SignInCode:
+    """The code, and where the scheduler at `url` takes it."""
+    try:
+        answer = read(_CODE, reply)
+    except NotFound:
+        raise NotFound(
+            f"The scheduler at {url} has no dashboard: it is of dtask 0.1 or older.",
+            code="no_route",
+        ) from None
+    link = f"{url}/dashboard/#code={answer.code}"
+    return SignInCode(code=answer.code, expires_at=answer.expires_at, url=link)
 
 
 def read_bytes(reply: Reply) -> bytes:

@@ -32,7 +32,7 @@ from typing import Any, Final, NamedTuple
 from dtask.client import calls
 from dtask.client.acts import Call, Flow, Freed, Open, Pause, Reply, Request, Unreached
 from dtask.client.calls import Question
-from dtask.client.results import Placement, Worker
+from dtask.client.results import Placement, SignInCode, Worker
 from dtask.errors import DtaskError, NotFound, NoWorker, Unavailable
 
 #: Rounds over all addresses, and the bound of the pause after the first of them.
@@ -51,10 +51,13 @@ PAUSE_S: Final = 1.0
 
 
 class Sent(NamedTuple):
-    """The first answer to a request, and whether an earlier try may have been received."""
+    """The first answer to a request."""
 
     reply: Reply
+    #: An earlier try may have been received.
     repeated: bool
+    #: Who answered.
+    url: str
 
 
 class Flows:
@@ -176,6 +179,11 @@ class Flows:
         sent = yield from self.send(calls.drain(worker_id, drained=drained))
         return calls.read_worker(sent.reply)
 
+    def sign_in_code(self) -> Flow[SignInCode]:
+        """Ask for a code that lets a browser in."""
+        sent = yield from self.send(calls.sign_in_code())
+        return calls.read_sign_in_code(sent.url, sent.reply)
+
     def send(
         self,
         request: Request,
@@ -200,15 +208,14 @@ class Flows:
             if round_ >= rounds and not insists:
                 break
             if round_:
-                bound_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(round_, 16))
-                yield Pause(seconds=self.random.uniform(0, bound_s))
+                yield self.pause(round_)
             for _ in self._urls:
                 url = self._urls[self._current]
                 try:
                     reply = yield from self._call(url, request, wait_s, opened=opened)
                     if patience_s:
                         calls.check_serving(reply)
-                    return Sent(reply, repeated)
+                    return Sent(reply, repeated, url)
                 except Unavailable as error:
                     failures[url] = error
                     if error.code == "store_failed" and store_patience_s is not None:
@@ -217,6 +224,11 @@ class Flows:
                     repeated |= not isinstance(error, Unreached)
                     self._leave(url)
         raise _silence(failures)
+
+    def pause(self, failures: int) -> Pause:
+        """The pause after so many failures in a row."""
+        bound_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(failures, 16))
+        return Pause(seconds=self.random.uniform(0, bound_s))
 
     def _call(self, url: str, request: Request, wait_s: float, *, opened: bool) -> Flow[Reply]:
         call = Call(

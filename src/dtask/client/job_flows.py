@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 from dtask.client import calls, job_calls, specs
 from dtask.client.acts import Flow, Item, Load, Pause, Read, Reply, Request
-from dtask.client.flows import BACKOFF_S, BACKOFF_S_MAX, Flows, Sent
+from dtask.client.flows import BACKOFF_S_MAX, Flows, Sent
 from dtask.client.job_calls import States
 from dtask.client.job_results import AttemptAnswer, ElementAnswer, Event, JobResult, JobSummary
 from dtask.client.server_sent import Parser
@@ -269,7 +269,7 @@ class JobFlows:
                     return
                 over = True
             offset = end
-            yield self._pause(1)
+            yield self._flows.pause(1)
 
     def _log(self, name: Name, stream: str, *, offset: int = 0, follow: bool = False) -> Flow[int]:
         """Items of bytes from `offset` to the end of the stream; where that is."""
@@ -306,7 +306,7 @@ class JobFlows:
                     piece = b""
                 found, ended = yield from self._newer_attempt(name, shown)
                 if not piece:
-                    yield self._pause(1)
+                    yield self._flows.pause(1)
                     break
         return found
 
@@ -365,7 +365,7 @@ class JobFlows:
 
         while True:
             yield from self._stream(request, take)
-            yield self._pause(1)
+            yield self._flows.pause(1)
 
     def backup(self) -> Flow[None]:
         """Items of bytes: a copy of the store. Raises Unavailable if it breaks off."""
@@ -385,17 +385,13 @@ class JobFlows:
                     piece = yield Read()
                 except Unavailable:
                     failures += 1
-                    yield self._pause(failures)
+                    yield self._flows.pause(failures)
                     break
                 if not piece:
                     return
                 failures = 0
                 for item in take(piece):
                     yield Item(item)
-
-    def _pause(self, failures: int) -> Pause:
-        bound_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(failures, 16))
-        return Pause(seconds=self._flows.random.uniform(0, bound_s))
 
     def _open(self, request: Request) -> Flow[None]:
         sent = yield from self._flows.send(

@@ -52,3 +52,14 @@ class Outcome:
 
 class Worker(WorkerRow, frozen=True):
     """A worker as the scheduler sees it; the fields of a row of `GET /api/v1/workers`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInCode:
+    """What signs one browser in, once."""
+
+    code: str = field(repr=False)
+    #: Epoch seconds, by the scheduler's clock.
+    expires_at: float
+    #: The dashboard's address with the code in it: who opens it is signed in.
+    url: str = field(repr=False)
