@@ -48,6 +48,7 @@ SECTIONS: Final[dict[str, dict[str, Place]]] = {
         "release": Place("release", "command", "Give back the slot that is held for a task."),
     },
     "Look after the fleet": {
+        "dashboard": Place("dashboard", "command", "Open the dashboard in a browser."),
         "workers": Place("workers", "command", "Show the workers: tags, load, status."),
         "drain": Place("drain", "drain", "Send a worker no new tasks."),
         "undrain": Place("drain", "undrain", "Send a drained worker tasks again."),
@@ -93,7 +94,7 @@ class Commands(click.Group):
         """Write one line a command, by section."""
         for section, commands in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(f"{name:8}", place.line) for name, place in commands.items()])
+                formatter.write_dl([(f"{name:9}", place.line) for name, place in commands.items()])
 
 
 @click.command(
