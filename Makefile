@@ -1,4 +1,5 @@
 # demo, test, check, bench: each installs what it needs into .venv first, in pinned versions.
+# vendor: the newest modules that the dashboard is built on, from their npm packages.
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -7,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 RUNTIME := .venv/installed-runtime
 DEV := .venv/installed-dev
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench vendor
 
 demo: $(RUNTIME)
 	@$(BIN)/python -m dtask.cli.demo
@@ -25,6 +26,9 @@ check: $(DEV)
 
 bench: $(RUNTIME)
 	$(BIN)/python bench/run_all.py
+
+vendor:
+	.ci/vendor
 
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e .

@@ -1,0 +1,6 @@
+import { html } from "./html.js";
+import { Page } from "./router.js";
+
+export function Failed() {
+  return html`<${Page} title="Failed"><p>Nothing here yet.</p><//>`;
+}
