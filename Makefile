@@ -10,8 +10,9 @@ DEV := .venv/installed-dev
 
 .PHONY: demo test check bench vendor
 
+# KEEP=1: it stays up until Ctrl-C.
 demo: $(RUNTIME)
-	@$(BIN)/python -m dtask.cli.demo
+	@$(BIN)/python -m dtask.cli.demo $(if $(KEEP),--keep)
 
 # Most tests wait for processes, disks and deadlines: two at a time take two thirds of the time.
 test: check

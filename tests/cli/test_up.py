@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -117,18 +118,27 @@ def test_a_port_in_use_is_one_sentence(shell: Shell) -> None:
 
 
 def test_the_demo_runs_tasks_and_a_job_and_leaves_its_picture_alone(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "dtask.cli.demo", "--size", "64"],
+    """Kept up until Ctrl-C; without that, as the README has it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "dtask.cli.demo", "--size", "64", "--keep"],
         env=clean_environment(tmp_path),
         cwd=tmp_path,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=3 * PATIENCE_S,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "32 tasks on 16 slots in " in ended.stdout
-    assert ended.stdout.endswith("All stopped; nothing is left running.\n")
-    assert "mandelbrot.png: 64 x 64 pixels" in ended.stdout
+    ) as process:
+        assert process.stdout is not None
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if " why " in line:
+                break
+        address = printed.rpartition("/dashboard/#code=")[0].rpartition("\n")[2]
+        assert httpx.get(f"{address}/dashboard/").status_code == 200
+        ended = interrupt(process)
+    assert (ended.code, ended.err) == (0, "")
+    assert "32 tasks on 16 slots in " in printed
+    assert "mandelbrot.png: 64 x 64 pixels" in printed
+    assert ended.out.endswith("All stopped; nothing is left running.\n")
     # Its state was elsewhere, and is gone.
     assert [path.name for path in tmp_path.iterdir()] == ["mandelbrot.png"]

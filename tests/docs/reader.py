@@ -35,6 +35,7 @@ _MAKE = r"""
 import re, shlex, subprocess, sys
 makefile, target = sys.argv[1:]
 recipe = re.search(rf"^{target}:.*\n\t@?(.*)$", open(makefile).read(), re.MULTILINE).group(1)
+recipe = re.sub(r"\$\(if .*\)", "", recipe)  # what nobody asked for
 words = shlex.split(recipe.replace("$(BIN)/python", shlex.quote(sys.executable)))
 sys.exit(subprocess.call(words))
 """

@@ -2,19 +2,21 @@
 
 `python -m dtask.cli.demo` keeps its state in a temporary directory. All it leaves behind is the
 picture that the job computes, `mandelbrot.png` in the current directory. It takes 10 to 20 s on
-two cores.
+two cores. With `--keep` it goes on until Ctrl-C, with jobs to look at in the dashboard.
 """
 
 import asyncio
 import os
 import shlex
+import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -47,6 +49,24 @@ RENDER: Final = Path(__file__).resolve().parents[3] / "examples" / "mandelbrot" 
 PICTURE_PIXELS: Final = 768
 TILES: Final = 16
 
+#: Jobs to look at while the demo is kept up: one that takes a while, one that fails, one that fits
+#: nowhere.
+KEPT_JOBS: Final[dict[str, dict[str, Any]]] = {
+    "five minutes of work": {
+        "tasks": {
+            "prepare": {"command": ["sh", "-c", "echo preparing; sleep 3"]},
+            "tile": {
+                "command": ["sh", "-c", "echo tile {}; sleep 10"],
+                "array": 300,
+                "needs": ["prepare"],
+            },
+            "join": {"command": ["echo", "joined"], "needs": ["tile"]},
+        }
+    },
+    "fails": {"command": ["sh", "-c", "echo 'no such model' >&2; exit 3"], "retry": {"max": 1}},
+    "waits for a quantum computer": {"command": ["true"], "tags": ["quantum"]},
+}
+
 
 @click.command("demo")
 @click.option(
@@ -56,16 +76,17 @@ TILES: Final = 16
     show_default=True,
     help="Pixels of each side of the picture.",
 )
-def command(size: int) -> None:
+@click.option("--keep", is_flag=True, help="Stay up until Ctrl-C, with jobs to look at.")
+def command(size: int, *, keep: bool) -> None:
     """Start a scheduler and four workers, place tasks and run them, render a picture, stop all."""
     for name in [name for name in os.environ if name.startswith("DTASK_")]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="dtask-demo-") as state_home:
         os.environ["XDG_STATE_HOME"] = state_home
-        asyncio.run(_demo(size))
+        asyncio.run(_demo(size, keep=keep))
 
 
-async def _demo(size: int) -> None:
+async def _demo(size: int, *, keep: bool) -> None:
     local = LocalFleet(lambda _name, _line: None)
     try:
         started_at = time.monotonic()
@@ -77,13 +98,46 @@ async def _demo(size: int) -> None:
         await local.joined(url)
         _head(f"A scheduler at {url} and four workers ({time.monotonic() - started_at:.1f} s)")
         async with AsyncClient(url) as client:
+            await _show_dashboard(client)
             await _show_fleet(client)
             await _show_placements(client)
             await _show_runs(client)
         await _show_picture(url, size)
+        if keep:
+            await _keep(local, url)
     finally:
         await local.stop()
     click.echo("\nAll stopped; nothing is left running.")
+
+
+async def _show_dashboard(client: AsyncClient) -> None:
+    found = await client.sign_in_code()
+    click.echo("The dashboard; this address signs you in, once, within a minute:")
+    click.echo(click.style(found.url, fg="cyan"))
+
+
+async def _keep(local: LocalFleet, url: str) -> None:
+    """Submit something to look at, and wait for Ctrl-C."""
+    _head("It stays up until Ctrl-C, with a job that works, one that fails and one that waits")
+    async with AsyncClient(url) as client:
+        jobs = [await client.submit(body, name=name) for name, body in KEPT_JOBS.items()]
+        await _show_dashboard(client)
+    token = Path(os.environ["XDG_STATE_HOME"]) / "dtask" / "token"
+    click.echo(f"In another terminal:\n  export DTASK_SCHEDULER={url} DTASK_TOKEN_FILE={token}")
+    program = "dtask" if shutil.which("dtask") else Path(sys.executable).with_name("dtask")
+    for words in ("dashboard", "top", f"why {jobs[-1].id}"):
+        click.echo(f"  {program} {words}")
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    waits = [asyncio.create_task(asked.wait()), asyncio.create_task(local.first_end())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    if not asked.is_set():
+        raise click.ClickException("A part of the demo has ended by itself.")
 
 
 async def _show_fleet(client: AsyncClient) -> None:

@@ -165,10 +165,12 @@ def _ready(url: str, workers: int) -> str:
     lines = [
         "",
         f"Ready: a scheduler at {url} and {workers} {noun}.",
+        f"Its dashboard: {url}/dashboard/ (`{name} dashboard` signs you in)",
         "In another terminal, try",
         *([] if url == DEFAULT_SCHEDULER else [f"  export DTASK_SCHEDULER={url}"]),
         f"  {name} run -- echo hello",
-        f"  {name} workers --watch",
+        f"  {name} dashboard",
+        f"  {name} top",
         f"  {name} place",
         f'  curl {url}/api/v1/schedule -d \'{{"task_id":"task-001"}}\' \\',
         "       -H 'content-type: application/json'",
