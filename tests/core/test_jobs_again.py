@@ -7,7 +7,7 @@ from dtask.core.jobs import retry
 from dtask.core.jobs.events import NeedsRecord, RetryJob, StopAttempt
 from dtask.core.jobs.model import Retry
 from dtask.core.jobs.states import Cause, State
-from dtask.errors import NotFound
+from dtask.errors import Busy, NotFound
 
 # By themselves
 
@@ -272,6 +272,18 @@ def test_a_retry_of_a_job_that_succeeded_changes_nothing(jobs: Env) -> None:
     assert jobs.retry(job) == 0
     assert jobs.changes == ()
     assert jobs.state(job) is State.SUCCEEDED
+
+
+def test_a_retry_keeps_the_limit_of_its_queue(jobs: Env) -> None:
+    jobs.set_queue("q", max_queued=2)
+    job = jobs.submit(queue="q", array=2)
+    jobs.cancel(job)
+    jobs.submit(queue="q")
+    with pytest.raises(Busy, match="holds 1 waiting tasks of at most 2, and this would add 2"):
+        jobs.retry(job)
+    assert jobs.changes == ()
+    jobs.set_queue("q", max_queued=3)
+    assert jobs.retry(job) == 2
 
 
 def test_a_retry_of_a_task_that_is_not_there_changes_nothing(jobs: Env) -> None:

@@ -440,6 +440,8 @@ def test_a_log_that_was_cut_says_so() -> None:
         assert ended(client, job_id)["state"] == "succeeded"
         read = client.get(path)
         assert (len(read.content), read.headers["dtask-truncated"]) == (512 * 1024, "1")
+        assert client.get(f"{path}?follow=1&stream=stderr").content == b"fine\n"
+        assert "dtask-truncated" not in client.get(f"{path}?stream=stderr").headers
 
 
 def test_following_what_never_ran_ends_with_it(operator: httpx.Client) -> None:
@@ -514,6 +516,7 @@ def test_a_queue_is_made_shown_and_changed(operator: httpx.Client) -> None:
         "pending": 0,
         "queued": 0,
         "running": 0,
+        "oldest_queued_at": None,
     }
     job_id = submit(operator, "true", queue="night")
     assert operator.get(path).json()["queued"] == 1

@@ -11,7 +11,7 @@ from dtask.core.jobs.rows import WHOLE
 from dtask.core.jobs.states import State
 from dtask.errors import Busy, InvalidRequest, Unavailable
 from dtask.scheduler import logs as logs_module
-from dtask.scheduler.log_files import RESULT_BYTES_MAX, Attempt
+from dtask.scheduler.log_files import RESULT_BYTES_MAX, Attempt, LogFiles
 from dtask.scheduler.logs import Logs
 from dtask.wire.frames import LogFrame, Stream
 
@@ -138,6 +138,49 @@ def test_logs_go_on_after_a_restart_where_they_stood(tmp_path: Path) -> None:
     play(tmp_path, before)
     play(tmp_path, after)
     assert files(tmp_path)["42/main#1.stdout"] == b"abcdef"
+
+
+def test_what_lay_there_before_is_made_durable_before_it_counts_as_such(tmp_path: Path) -> None:
+    """Whether an earlier scheduler had it synced, nobody knows."""
+    passing = tmp_path / "42" / "main#1.stdout"
+
+    async def before(logs: Logs) -> None:
+        await logs.write(MAIN, [chunk(0, b"abc"), chunk(0, b"1", "stderr")])
+
+    async def after(logs: Logs) -> None:
+        await logs.resume([MAIN])
+        assert logs._entries[MAIN].growth.unsynced == {"stdout", "stderr"}
+        await logs.take([(MAIN, [chunk(1, b"2", "stderr")])], [MAIN])
+        assert logs._entries[MAIN].growth.unsynced == set()
+
+    async def unsaid(logs: Logs) -> None:
+        await logs.write(MAIN, [chunk(2, b"3", "stderr")])
+        passing.unlink()
+        passing.symlink_to("/dev/null")  # which can't be synced
+        with pytest.raises(Unavailable):
+            await logs.take([], [MAIN])
+
+    play(tmp_path, before)
+    play(tmp_path, after)
+    play(tmp_path, unsaid)
+
+
+def test_a_bug_of_the_writer_is_told_to_all_who_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def act(logs: Logs) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(LogFiles, "sync", stumble)
+            with pytest.raises(Unavailable, match="A bug"):
+                await logs.write(MAIN, [chunk(0, b"abc")])
+        assert logs._entries[MAIN].users == 0
+        await logs.take([(MAIN, [chunk(0, b"abc")])], [MAIN])
+
+    play(tmp_path, act)
+    assert "this is a bug in dtask" in caplog.text
 
 
 def test_logs_go_on_though_nobody_said_that_they_would(tmp_path: Path) -> None:

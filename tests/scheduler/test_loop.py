@@ -22,11 +22,13 @@ from dtask.core.jobs.events import (
     Submit,
     TaskChanged,
 )
+from dtask.core.jobs.jobs import Jobs
 from dtask.core.jobs.model import JobSpec, TaskSpec
 from dtask.core.jobs.register import Register
 from dtask.core.jobs.rows import Change
 from dtask.core.placement.events import Ask, Heartbeat, Placement
 from dtask.errors import NotFound, Unavailable
+from dtask.scheduler import loop as looping
 from dtask.scheduler.loop import Loop
 from dtask.store.memory import MemoryStore
 
@@ -251,6 +253,34 @@ def test_a_bug_in_the_job_half_is_mended_by_the_store(
 
     asyncio.run(story())
     assert "this is a bug in dtask" in caplog.text
+
+
+def test_jobs_that_can_not_be_taken_up_are_tried_again_while_time_and_placement_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug that the store's rows bring about must not end the loop, nor leave half of them."""
+    monkeypatch.setattr(looping, "RELOAD_EVERY_S", 0.01)
+    restore, failures = Jobs.restore, [AssertionError("a bug"), KeyError("another")]
+
+    def stumble(jobs: Jobs, *args: Any) -> None:
+        restore(jobs, *args)
+        if failures:
+            raise failures.pop()
+
+    async def story() -> None:
+        async with site() as here:
+            await here.attach()
+            monkeypatch.setattr(Jobs, "restore", stumble)
+            here.disk.failing = Unavailable
+            with pytest.raises(Unavailable):
+                await here.submit()
+            here.disk.failing = None
+            await here.until(lambda: bool(here.of(StartedOver)))
+            assert (await here.submit()).job_id == 1
+            assert isinstance(here.loop.handle(Ask("t")), Placement)
+
+    asyncio.run(story())
+    assert caplog.text.count("the jobs can't be taken up; this is a bug in dtask") == 2
 
 
 def test_whoever_waits_looks_anew_when_the_jobs_were_read_again() -> None:

@@ -1,9 +1,12 @@
 """SIGTERM and SIGINT end the process cleanly, and no request that reached it is cut off."""
 
+import asyncio
 import json
 import signal
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +14,9 @@ import pytest
 
 import raw_http
 import servers
-from dtask.scheduler.settings import Patience
+from dtask.scheduler.protocol import Sweep
+from dtask.scheduler.server import SchedulerServer
+from dtask.scheduler.settings import Patience, Settings
 
 
 @pytest.mark.e2e
@@ -103,3 +108,23 @@ def wait_until_refused(url: str) -> None:
             return
         time.sleep(0.005)
     raise TimeoutError
+
+
+def test_a_scheduler_that_has_lost_a_part_ends_instead_of_answering_without_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stumble(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sweep, "run", stumble)
+
+    async def main() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "token"
+            file.touch(mode=0o600)
+            file.write_text("a-token-for-tests-only")
+            await SchedulerServer(Settings(port=0, token_file=str(file))).serve()
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(main(), 20))
+    assert "a part of the scheduler ended; this is a bug in dtask" in caplog.text

@@ -364,7 +364,8 @@ def test_a_backup_is_not_mixed_with_the_log_of_the_file_that_it_replaces(tmp_pat
 
 def test_a_file_has_come_when_it_is_new_or_a_backup_until_it_has_settled(tmp_path: Path) -> None:
     path = tmp_path / "dtask.db"
-    for _ in range(2):  # a scheduler that was killed before it had settled
+    path.touch(mode=0o600)  # a scheduler that was killed before it had made the tables
+    for _ in range(2):  # or before it had settled
         store = SqliteStore(path)
         assert store.has_come()
         store.close()

@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -107,6 +108,33 @@ def test_a_working_directory_that_is_not_empty_takes_removing(tmp_path: Path) ->
     assert folder.empties()
     folder.remove()
     assert not folder.path.exists()
+
+
+def test_directories_that_a_task_has_closed_are_removed_all_the_same() -> None:
+    """Such as Go's cache of modules; root may write everywhere, so somebody else tries."""
+    program = f"""
+import os, sys, tempfile
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from worker.test_spool import folder_with, opened
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+top = tempfile.TemporaryDirectory(prefix="dtask-test-")
+folder = folder_with(opened(Path(top.name)), b"")
+closed = Path(folder.work, "pkg", "mod")
+closed.mkdir(parents=True)
+(closed / "go.mod").touch()
+closed.chmod(0o555)
+closed.parent.chmod(0o500)
+folder.remove_work()
+assert folder.empties()
+closed.mkdir(parents=True)
+closed.parent.chmod(0)
+folder.remove()
+assert not folder.path.exists()
+top.cleanup()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
 
 
 def test_leftovers_are_killed_by_mark_and_their_directories_removed(tmp_path: Path) -> None:

@@ -168,9 +168,10 @@ class Cluster:
             self._settings.keep_s, self._settings.keep_jobs, health.offline_after_s
         )
         self._leases.lift(snapshot.last_fence)
-        jobs = self._jobs = Jobs(self._seating, settings, self._draw)
+        jobs = Jobs(self._seating, settings, self._draw)
         jobs.restore(snapshot, at, now)
         changes, effects = jobs.finish()
+        self._jobs = jobs
         self.hurries = jobs.hurries
         return Step(None, changes, effects)
 

@@ -35,6 +35,8 @@ async def remove_leftovers(loop: Loop, logs: Logs, blobs: Blobs) -> None:
             await remove_blobs(loop, blobs)
         except (Unavailable, OSError) as error:
             log.say("leftovers can't be removed", level=logging.WARNING, error=str(error))
+        except Exception:  # noqa: BLE001 (whatever the bug, it only keeps what nobody needs)
+            log.logger.exception("leftovers can't be looked for; this is a bug in dtask")
         await asyncio.sleep(EVERY_S)
 
 

@@ -53,6 +53,12 @@ class Growth:
         #: Some bytes were over the cap, and dropped.
         self.cut = False
 
+    def take(self, sizes: Sizes) -> list[int]:
+        """So much is there, by the files. Whether it would outlive a power loss, nobody knows."""
+        self.sizes = list(sizes)
+        self.unsynced.update(stream for stream, index in STREAM_INDEX.items() if sizes[index])
+        return self.sizes
+
 
 class LogFiles:
     """The files under `directory`, which is made. Raises OSError, as all of its methods may."""
@@ -66,13 +72,12 @@ class LogFiles:
 
     def write(self, name: Attempt, growth: Growth, frames: Sequence[LogFrame]) -> None:
         """Write what is new of the chunks. Raises InvalidRequest if one begins beyond the end."""
-        if growth.sizes is None:
-            growth.sizes = list(self.sizes(name))
+        known = growth.sizes if growth.sizes is not None else growth.take(self.sizes(name))
         file = -1
         opened: Stream | None = None
         try:
             for frame in frames:
-                data = self._wanted(growth, growth.sizes, frame)
+                data = self._wanted(growth, known, frame)
                 if not data:
                     continue
                 if frame.stream != opened:
@@ -83,8 +88,8 @@ class LogFiles:
                     growth.unsynced.add(frame.stream)
                 index = STREAM_INDEX[frame.stream]
                 while data:
-                    count = os.pwrite(file, data, growth.sizes[index])
-                    growth.sizes[index] += count
+                    count = os.pwrite(file, data, known[index])
+                    known[index] += count
                     data = data[count:]
         finally:
             if file >= 0:

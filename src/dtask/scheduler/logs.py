@@ -139,7 +139,7 @@ class Logs:
             found = await self._read(lambda: [self._files.sizes(name) for name in unknown])
             for name, sizes in zip(unknown, found, strict=True):
                 if any(sizes) and not self._is_known(name):
-                    self._entry(name).growth.sizes = list(sizes)
+                    self._entry(name).growth.take(sizes)
         return [self.standing(name).sizes for name in names]
 
     def finish(self, name: Attempt) -> None:
@@ -282,7 +282,12 @@ class Logs:
         self._writing = False
         if self._orders:
             self._begin()
-        for order, error in zip(orders, batch.result(), strict=True):
+        try:
+            outcomes = batch.result()
+        except Exception:  # noqa: BLE001 (whatever the bug, nobody is to wait for ever)
+            log.logger.exception("a log can't be written; this is a bug in dtask")
+            outcomes = [_failed_by_a_bug()] * len(orders)
+        for order, error in zip(orders, outcomes, strict=True):
             if not order.done.done():
                 if error is None:
                     order.done.set_result(None)
@@ -334,6 +339,11 @@ def _entries_of(order: _Order) -> Iterator[_Entry]:
 def _unusable(what: str, error: OSError) -> Unavailable:
     why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
     return Unavailable(f"A log can't be {what}: {why}.", code="store_failed")
+
+
+def _failed_by_a_bug() -> Unavailable:
+    sentence = "A bug has kept a log from being written: the scheduler's log says more."
+    return Unavailable(sentence, code="store_failed")
 
 
 def _tell_failure(removal: "Future[None]") -> None:

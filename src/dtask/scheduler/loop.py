@@ -243,6 +243,9 @@ class Loop:
                 self._broken = again
                 log.say("store can't be read", level=logging.ERROR, error=str(again))
                 await asyncio.sleep(RELOAD_EVERY_S)
+            except Exception:  # noqa: BLE001 (whatever the bug, time and placement must go on)
+                log.logger.exception("the jobs can't be taken up; this is a bug in dtask")
+                await asyncio.sleep(RELOAD_EVERY_S)
             else:
                 self._broken = None
                 self._release((StartedOver(),))

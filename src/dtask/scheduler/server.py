@@ -115,20 +115,24 @@ class SchedulerServer:
         """Serve until `stop`, SIGTERM or SIGINT; then finish what is under way.
 
         `started` is called when signals are heeded and connections are taken. Raises Unavailable
-        if the store can't be read.
+        if the store can't be read, and what ended a part of it that should never end.
         """
         self._server.on_started = started
         helpers: list[asyncio.Task[None]] = []
         try:
             await self._loop.load()
-            helpers += (
-                asyncio.create_task(self._loop.run()),
-                asyncio.create_task(self._sweep.run(self._server.server_state)),
-                asyncio.create_task(
-                    remove_leftovers(self._loop, self._data.logs, self._data.blobs)
-                ),
-            )
+            for never_ending in (
+                self._loop.run(),
+                self._sweep.run(self._server.server_state),
+                remove_leftovers(self._loop, self._data.logs, self._data.blobs),
+            ):
+                helper = asyncio.create_task(never_ending)
+                helper.add_done_callback(self._mourn)
+                helpers.append(helper)
             await self._server.serve(sockets=[self._socket])
+            for helper in helpers:
+                if helper.done():
+                    helper.result()
         finally:
             for helper in helpers:
                 helper.cancel()
@@ -141,6 +145,15 @@ class SchedulerServer:
     def stop(self) -> None:
         """Ask `serve` to end. From the same thread."""
         self._server.stop()
+
+    def _mourn(self, helper: "asyncio.Task[None]") -> None:
+        """A scheduler without one of its parts would answer, and never do what it says."""
+        if not helper.cancelled():
+            log.logger.error(
+                "a part of the scheduler ended; this is a bug in dtask",
+                exc_info=helper.exception(),
+            )
+            self.stop()
 
 
 def run(settings: Settings, pages: Mapping[str, Page], *, listening: Callable[[str], None]) -> None:

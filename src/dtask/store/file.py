@@ -43,8 +43,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     Raises sqlite3.Error and OSError; Conflict if a newer dtask wrote the file, Unavailable if it
     is damaged or not dtask's.
     """
-    made = not path.exists()
-    if made:
+    if not path.exists():
         touch(path)
         sync(path.parent)
     backup = _is_backup(path)
@@ -59,8 +58,6 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
         migrate(connection)
-        if made:
-            connection.execute(_COME)
     except BaseException:
         connection.close()
         raise

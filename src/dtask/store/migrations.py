@@ -16,7 +16,8 @@ _FIRST: Final = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     """CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID""",
     """INSERT INTO meta VALUES
-        ('cluster_id', lower(hex(randomblob(16)))), ('last_job_id', 0), ('last_fence', 0)""",
+        ('cluster_id', lower(hex(randomblob(16)))), ('last_job_id', 0), ('last_fence', 0),
+        ('come', 1)""",
     """CREATE TABLE queue (
         name TEXT PRIMARY KEY,
         max_running INTEGER,

@@ -202,11 +202,11 @@ class Folder:
 
     def remove_work(self) -> None:
         """Remove the working directory and what is in it, as far as possible."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        _remove(self.work)
 
     def remove(self) -> None:
         """Remove all of it, as far as possible."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
 
     def renewed(self) -> "Folder | None":
         """The same directory for another attempt, as empty as a new one; None if it is not."""
@@ -391,6 +391,20 @@ class Spool:
             if one.cluster_id is not None and (one.cluster_id, one.fence) not in self._journal.ends
         )
         return kept
+
+
+def _remove(tree: Path | str) -> None:
+    """Remove a directory and all in it. What can't be removed is told, and left."""
+    shutil.rmtree(tree, ignore_errors=True)
+    if not os.path.lexists(tree):
+        return
+    # A task may leave directories that not even their owner may write.
+    for directory, _, _ in os.walk(tree):
+        with contextlib.suppress(OSError):
+            os.chmod(directory, 0o700)  # noqa: PTH101 (os.walk gives strings)
+    shutil.rmtree(tree, ignore_errors=True)
+    if os.path.lexists(tree):
+        _log.warning("%s can't be removed: it stays where it is.", tree)
 
 
 def spool_path(worker_id: str) -> Path:

@@ -201,7 +201,8 @@ class Jobs:
         for name, task in spec.tasks.items():
             self._seats.check(task.tags, f"tasks.{name}.tags")
         queue = self._queue(spec.queue)
-        self._check_room(spec, queue)
+        elements = sum(model.size(task) for task in spec.tasks.values())
+        self._check_room(elements, len(spec.tasks), queue)
         for earlier in spec.after:
             if earlier not in register.jobs and earlier not in register.past:
                 raise _no_job(earlier)
@@ -234,18 +235,18 @@ class Jobs:
             )
         return Submitted(job_id, known=True)
 
-    def _check_room(self, spec: model.JobSpec, queue: Queue) -> None:
-        elements = sum(model.size(task) for task in spec.tasks.values())
+    def _check_room(self, elements: int, tasks: int, queue: Queue) -> None:
+        """Raise Busy unless so many more may wait in the queue, and so many tasks live."""
         most = queue.max_queued
         if most is not None and queue.waiting + elements > most:
             raise Busy(
                 f"The queue {queue.name!r} holds {queue.waiting} waiting tasks of at most {most}, "
-                f"and this job has {elements}: submit it later.",
+                f"and this would add {elements}: ask again later.",
                 code="queue_full",
                 queue=queue.name,
                 max_queued=most,
             )
-        if self._flow.tasks_live + len(spec.tasks) > LIVE_TASKS_MAX:
+        if self._flow.tasks_live + tasks > LIVE_TASKS_MAX:
             raise Busy(
                 f"The jobs that have not ended hold {self._flow.tasks_live} tasks of at most "
                 f"{LIVE_TASKS_MAX}: submit later, or use arrays, which count as one task.",
@@ -298,9 +299,15 @@ class Jobs:
         if event.task is not None:
             chosen = _with_heirs(job.tasks[event.task])
         codes = (FAILED, SKIPPED) if event.again == "failed" else (FAILED, SKIPPED, CANCELLED)
-        if not any(task.counts[code] for task in chosen for code in codes):
+        wanted = sum(task.counts[code] for task in chosen for code in codes)
+        if not wanted:
             self._discard(job)
             return Retried(event.job_id, 0)
+        try:
+            self._check_room(wanted, 0 if past is None else len(job.tasks), job.queue)
+        except Busy:
+            self._discard(job)
+            raise
         if past is not None:
             del register.past[event.job_id]
             job.shown = past.state

@@ -71,7 +71,7 @@ class Follower:
                 await self._caller.wait(self._more(name, offset), self._waiter.changed())
                 if self._waiter.take():
                     row = await self._loop.read(job_rows.attempt, self._loop.store, *name)
-        lines = TRUNCATED_LINE * row.truncated + LOST_LINE * row.log_lost
+        lines = TRUNCATED_LINE * is_cut(row, self._stream) + LOST_LINE * row.log_lost
         if lines:
             await send(part(lines if whole_line else b"\n" + lines))
 
@@ -79,6 +79,15 @@ class Follower:
         """Wait until there is more to read, or the task has moved on."""
         if not await self._logs.grown(name, self._stream, offset):
             await self._waiter.changed()
+
+
+def is_cut(row: AttemptRow, stream: Stream) -> bool:
+    """Whether a stream lacks what was over the cap, which is the same for both of them.
+
+    The row says that one does: then it is the longer one, and both if they are equally long.
+    """
+    sizes = {"stdout": row.stdout_bytes, "stderr": row.stderr_bytes}
+    return row.truncated and sizes[stream] == max(sizes.values())
 
 
 def name_of(row: AttemptRow) -> Attempt:

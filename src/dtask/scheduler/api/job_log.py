@@ -9,7 +9,7 @@ from dtask.errors import InvalidRequest, NotFound
 from dtask.scheduler.api import job_rows
 from dtask.scheduler.api.answers import BYTES, Receive, Scope, Send, part
 from dtask.scheduler.api.caller import Caller
-from dtask.scheduler.api.follow import Follower, name_of
+from dtask.scheduler.api.follow import Follower, is_cut, name_of
 from dtask.scheduler.api.job_query import NUMBER_MAX, flag_of, index_of, job_id_of, task_of
 from dtask.scheduler.api.parts import JobParts
 from dtask.scheduler.api.query import number, parameters, single
@@ -74,7 +74,7 @@ class Outputs:
             (b"content-length", b"%d" % len(data)),
             (ATTEMPT, b"%d" % row.number),
             (NEXT_OFFSET, b"%d" % (offset + len(data))),
-            *_missing(row),
+            *_missing(row, cut=is_cut(row, stream)),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send(part(data, more=False))
@@ -161,7 +161,7 @@ def _stream(found: dict[str, list[str]]) -> Stream:
     return cast("Stream", name)
 
 
-def _missing(row: AttemptRow) -> list[tuple[bytes, bytes]]:
-    """Headers that say what is missing of a log."""
-    flags = ((TRUNCATED, row.truncated), (LOG_LOST, row.log_lost))
+def _missing(row: AttemptRow, *, cut: bool = False) -> list[tuple[bytes, bytes]]:
+    """Headers that say what is missing of what an attempt wrote."""
+    flags = ((TRUNCATED, cut), (LOG_LOST, row.log_lost))
     return [(name, b"1") for name, is_so in flags if is_so]
