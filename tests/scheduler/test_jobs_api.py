@@ -365,8 +365,8 @@ def test_one_task_can_be_cancelled_and_only_what_failed_started_over(
     }
     job_id = operator.post("/api/v1/jobs", json={"tasks": tasks}).json()["job_id"]
     path = f"/api/v1/jobs/{job_id}"
-    assert operator.delete(f"{path}/tasks/waits").json()["job_id"] == job_id
     assert refused(operator.delete(f"{path}/tasks/nothing")) == (404, "no_task")
+    assert operator.delete(f"{path}/tasks/waits").json()["job_id"] == job_id
     job = ended(operator, job_id)
     assert [task["state"] for task in job["tasks"].values()] == ["cancelled", "failed", "skipped"]
     again = operator.post(f"{path}/retry", json={"again": "failed"})

@@ -398,10 +398,13 @@ def _remove(tree: Path | str) -> None:
     shutil.rmtree(tree, ignore_errors=True)
     if not os.path.lexists(tree):
         return
-    # A task may leave directories that not even their owner may write.
-    for directory, _, _ in os.walk(tree):
+    # A task may leave directories that not even their owner may read or write.
+    closed = [str(tree)]
+    for directory in closed:  # it grows while it is walked
         with contextlib.suppress(OSError):
-            os.chmod(directory, 0o700)  # noqa: PTH101 (os.walk gives strings)
+            os.chmod(directory, 0o700)  # noqa: PTH101 (a string, as os.scandir gives them)
+            with os.scandir(directory) as entries:
+                closed += [one.path for one in entries if one.is_dir(follow_symlinks=False)]
     shutil.rmtree(tree, ignore_errors=True)
     if os.path.lexists(tree):
         _log.warning("%s can't be removed: it stays where it is.", tree)
