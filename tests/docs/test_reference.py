@@ -19,7 +19,7 @@ from dtask.core.jobs import model
 from dtask.core.jobs.states import Cause, State
 from dtask.core.placement import events
 from dtask.errors import CODES
-from dtask.scheduler import log, protocol, server, settings
+from dtask.scheduler import job_lines, log, protocol, server, settings
 from dtask.scheduler.api.openapi import description
 from dtask.wire import job_answers, jobs, placement, sessions, tasks
 from dtask.worker import api, listener
@@ -290,6 +290,14 @@ def test_every_change_in_the_scheduler_s_log_is_told() -> None:
     assert changes <= levels.keys()
     for change, (level, _) in sentences.items():
         assert levels[change] == {20: "info", 30: "warning"}[level], change
+
+
+def test_every_line_of_an_attempt_is_told_with_its_level() -> None:
+    rows = pages.rows(pages.section(OPERATIONS, "Logs"))
+    told = {row[0].strip("`"): row[1] for row in rows if len(row) == 3}
+    sentences: dict[Cause, tuple[int, str]] = vars(job_lines)["_SENTENCES"]
+    for level, sentence in sentences.values():
+        assert told[sentence] == {20: "info", 30: "warning"}[level]
 
 
 def test_every_change_in_the_worker_s_log_is_told() -> None:

@@ -8,6 +8,7 @@ ends. Effects for a worker that has none are dropped, because its next Hello say
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -31,6 +32,9 @@ from dtask.errors import DtaskError, InvalidRequest, NotFound, Unavailable
 from dtask.scheduler import log
 from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.answers import Receive, Scope, Send, error_messages
+from dtask.scheduler.api.refusals import LINES_MAX, Refusals
+from dtask.scheduler.api.request_id import HEADER as REQUEST_ID
+from dtask.scheduler.api.request_id import request_id
 from dtask.scheduler.channel import Channel, close_message
 from dtask.scheduler.log_files import Attempt
 from dtask.scheduler.logs import Logs
@@ -66,6 +70,8 @@ class Channels:
         self._channels: dict[int, Channel] = {}
         self._numbers = itertools.count(1)
         self._loop: Loop | None = None
+        self._refusals = Refusals()
+        self._refused = log.Rationed("more channels were refused", lines_max=LINES_MAX)
         self._performers: dict[type, Callable[[Any], None]] = {
             ChannelOpened: self._open,
             StartAttempt: self._give,
@@ -86,7 +92,8 @@ class Channels:
         try:
             self._access.check(scope["headers"], client[0] if client else None, needs_token=True)
         except DtaskError as error:
-            for message in error_messages(error):
+            self._refusals.note(scope, error)
+            for message in error_messages(error, (REQUEST_ID, request_id(scope).encode())):
                 await send({**message, "type": f"websocket.{message['type']}"})
             return
         await receive()  # websocket.connect
@@ -94,8 +101,16 @@ class Channels:
         try:
             await self._speak(receive, send)
         except DtaskError as error:
+            if (code := _code_of(error)) == CLOSE_REFUSED:
+                self._refused.say(
+                    "channel refused",
+                    level=logging.WARNING,
+                    peer=client[0] if client else None,
+                    code=error.code,
+                    error=str(error),
+                )
             with suppress(OSError):
-                await send(close_message(_code_of(error), str(error)))
+                await send(close_message(code, str(error)))
 
     # Effects
 

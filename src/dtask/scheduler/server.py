@@ -28,6 +28,7 @@ from dtask.scheduler.api.parts import JobParts, PageParts
 from dtask.scheduler.channels import Channels
 from dtask.scheduler.data import Data
 from dtask.scheduler.feed import Feed
+from dtask.scheduler.job_lines import JobLines
 from dtask.scheduler.leftovers import remove_leftovers
 from dtask.scheduler.loop import Loop
 from dtask.scheduler.protocol import Sweep, connection_class
@@ -83,7 +84,12 @@ class SchedulerServer:
             self.cluster,
             clock,
             self._data.store,
-            perform=[channels.perform, self._data.logs.perform, self._feed.perform],
+            perform=[
+                channels.perform,
+                self._data.logs.perform,
+                self._feed.perform,
+                JobLines().perform,
+            ],
         )
         channels.serve(self._loop)
         parts = JobParts(self._feed, self._data.logs, self._data.blobs, self._data.directory)

@@ -184,16 +184,16 @@ class Flow:
             due = element.queued_at + most_s
             self.wall.add(due, _waits_since, self._waited_too_long, element, element.queued_at)
 
-    def queue_again(self, element: Element) -> None:
-        """It waits for a slot, from now on."""
+    def queue_again(self, element: Element, cause: Cause | None = None) -> None:
+        """It waits for a slot, from now on; `cause`: why the attempt before came to nothing."""
         element.queued_at = self._moment.now
-        self._register.move(element, QUEUED, self._moment.now)
+        self._register.move(element, QUEUED, self._moment.now, cause=cause)
         self._line_up_element(element)
 
-    def back_off(self, element: Element, pause_s: float) -> None:
-        """It waits `pause_s` seconds before it is queued again."""
+    def back_off(self, element: Element, pause_s: float, cause: Cause | None) -> None:
+        """It waits `pause_s` seconds before it is queued again, because of this cause."""
         element.not_before = self._moment.now + pause_s
-        self._register.move(element, PENDING, self._moment.now, cause=element.cause)
+        self._register.move(element, PENDING, self._moment.now, cause=cause)
         self._await_backoff(element, element.not_before)
 
     def _await_backoff(self, element: Element, not_before: float) -> None:

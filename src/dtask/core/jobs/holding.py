@@ -185,13 +185,17 @@ class Holding:
         if cause is Cause.WORKER_FAILED:
             element.crashes += 1
             if element.crashes < spec.crash_limit:
-                self._flow.back_off(element, retry.worker_pause_s(element.crashes, self._draw))
+                self._flow.back_off(
+                    element, retry.worker_pause_s(element.crashes, self._draw), cause
+                )
             else:
                 self._flow.end(element, FAILED, cause)
             return
         element.failures += 1
         if retry.worth_it(spec.retry, element.failures, cause, element.exit_code):
-            self._flow.back_off(element, retry.pause_s(spec.retry, element.failures, self._draw))
+            self._flow.back_off(
+                element, retry.pause_s(spec.retry, element.failures, self._draw), cause
+            )
         else:
             self._flow.end(element, FAILED, cause)
 
@@ -212,7 +216,7 @@ class Holding:
         elif cause is Cause.RETURNED and element.code == SCHEDULED and element.trials:
             # Returned before: whoever returned it may do so again and again.
             element.trials += 1
-            self._flow.back_off(element, retry.worker_pause_s(element.trials, self._draw))
+            self._flow.back_off(element, retry.worker_pause_s(element.trials, self._draw), cause)
         else:
             element.trials += cause is Cause.RETURNED
             element.crashes += cause is Cause.LOST and attempt.started_at is not None
@@ -222,7 +226,7 @@ class Holding:
                 self._flow.end(element, FAILED, Cause.LOST)
             else:
                 self.counted["requeued"] += 1
-                self._flow.queue_again(element)
+                self._flow.queue_again(element, cause)
         self._let_go(attempt)
 
     def _note_end(

@@ -111,7 +111,7 @@ class Register:
                 attempt.worker_id if attempt is not None else None,
                 element.exit_code,
                 cause,
-                element.error if cause is not None else None,
+                element.error if cause is not None and cause is element.cause else None,
             )
         )
 

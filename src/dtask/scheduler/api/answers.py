@@ -86,11 +86,17 @@ def error_messages(error: DtaskError, *more: tuple[bytes, bytes]) -> tuple[Messa
     )
 
 
-async def send_bug(send: Send, scope: Scope) -> None:
+async def send_bug(send: Send, scope: Scope, request_id: str) -> None:
     """Answer 500 and put the traceback of the current exception into the log."""
     log.logger.exception(
         "a request failed; this is a bug in dtask",
-        extra={"facts": {"method": scope["method"], "path": scope["path"]}},
+        extra={
+            "facts": {
+                "request_id": request_id,
+                "method": scope["method"],
+                "path": scope["path"],
+            }
+        },
     )
     error = Internal(
         "This is a bug in dtask: the log of the scheduler tells more.", code="internal"

@@ -22,8 +22,10 @@ from dtask.scheduler.api.openapi import Description
 from dtask.scheduler.api.pages import Pages, go_home
 from dtask.scheduler.api.parts import JobParts, PageParts
 from dtask.scheduler.api.queues import Counts, QueueList, QueueLooks, QueueSettings
+from dtask.scheduler.api.refusals import Refusals
 from dtask.scheduler.api.release import PREFIX as RELEASE_PREFIX
 from dtask.scheduler.api.release import Releases
+from dtask.scheduler.api.request_id import echoing, request_id
 from dtask.scheduler.api.schedule import Questions
 from dtask.scheduler.api.sessions import Codes, SessionLooks, SignIns, SignOuts
 from dtask.scheduler.api.submit import Submits
@@ -97,6 +99,7 @@ class App:
         }
         self._release = releases
         self._check = access.check
+        self._refusals = Refusals()
         by_path: dict[str, dict[str, Entry]] = {}
         for entry in entries:
             by_path.setdefault(entry.path, {})[entry.method] = entry
@@ -119,6 +122,8 @@ class App:
             elif method == "DELETE" and scope["path"].startswith(RELEASE_PREFIX):
                 endpoint = self._release
             if endpoint is None:
+                if method not in _READS:
+                    send = echoing(scope, send)
                 scope["app"] = self  # then the router raises what it would else answer as text
                 await self._router(scope, receive, send)
                 return
@@ -128,13 +133,15 @@ class App:
             )
             await endpoint(scope, receive, send, trusted)
         except DtaskError as error:
+            if self._refusals.note(scope, error):
+                send = echoing(scope, send)
             await send_error(send, error)
         except HTTPException as error:
             await _send_wrong_method(send, scope, error)
         except Disconnected:
             pass
         except Exception:  # noqa: BLE001 (whatever the bug, the client is answered and the loop lives)
-            await send_bug(send, scope)
+            await send_bug(echoing(scope, send), scope, request_id(scope))
 
 
 class _Guarded:

@@ -16,6 +16,7 @@ from dtask.core.jobs.names import check_task_name
 from dtask.core.jobs.rows import WHOLE
 from dtask.core.jobs.states import ENDS
 from dtask.errors import Conflict, InvalidRequest
+from dtask.scheduler import log
 from dtask.scheduler.api import job_rows
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_raw, send_struct
 from dtask.scheduler.api.body import read_body
@@ -29,6 +30,7 @@ from dtask.scheduler.api.job_query import (
 )
 from dtask.scheduler.api.parts import JobParts
 from dtask.scheduler.api.query import number, parameters, single
+from dtask.scheduler.api.request_id import request_id
 from dtask.scheduler.loop import Loop
 from dtask.wire.codec import Body
 from dtask.wire.job_answers import CancelAnswer, RetryAnswer
@@ -98,6 +100,13 @@ class Cancels:
         parameters(scope)
         event = Cancel(job_id_of(scope), scope["path_params"].get("task"))
         stopping: Stopping = await self._loop.ask(event)
+        log.say(
+            "job cancelled by a request",
+            job_id=event.job_id,
+            request_id=request_id(scope),
+            task=event.task,
+            attempts=stopping.attempts,
+        )
         answer = CancelAnswer(stopping.job_id, stopping.state, stopping.attempts)
         await send_struct(send, answer)
 
@@ -121,6 +130,14 @@ class Retries:
             if record is None:
                 raise job_rows.no_job(job_id)
             answer = await self._loop.ask(RetryJob(job_id, body.again, body.task, record))
+        log.say(
+            "job retried by a request",
+            job_id=job_id,
+            request_id=request_id(scope),
+            again=body.again,
+            task=body.task,
+            tasks=answer.tasks,
+        )
         await send_struct(send, RetryAnswer(answer.job_id, answer.tasks))
 
 

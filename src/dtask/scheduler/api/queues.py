@@ -2,9 +2,11 @@
 
 from dtask.core.jobs.events import CountJobs, ListQueues, QueueView, SetQueue, Stats
 from dtask.core.jobs.names import check_task_name
+from dtask.scheduler import log
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_struct
 from dtask.scheduler.api.body import read_body
 from dtask.scheduler.api.query import parameters
+from dtask.scheduler.api.request_id import request_id
 from dtask.scheduler.loop import Loop
 from dtask.wire.codec import Body
 from dtask.wire.jobs import QueueBody
@@ -52,6 +54,15 @@ class QueueSettings:
         body = self._decode(await read_body(scope, receive, BODY_BYTES_MAX))
         event = SetQueue(name, body.max_running, body.max_queued, body.weight, body.paused)
         view: QueueView = await self._loop.ask(event)
+        log.say(
+            "queue set by a request",
+            queue=view.name,
+            request_id=request_id(scope),
+            max_running=view.max_running,
+            max_queued=view.max_queued,
+            weight=view.weight,
+            paused=view.paused,
+        )
         await send_struct(send, view)
 
 

@@ -2,10 +2,12 @@
 
 from dtask import __version__
 from dtask.clock import Clock
+from dtask.scheduler import log
 from dtask.scheduler.api.access import check_origin
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_struct
 from dtask.scheduler.api.body import read_body
 from dtask.scheduler.api.query import parameters
+from dtask.scheduler.api.request_id import request_id
 from dtask.scheduler.sessions import SESSION_S, Sessions
 from dtask.wire.codec import Body
 from dtask.wire.limits import BODY_BYTES_MAX
@@ -39,6 +41,7 @@ class SignIns:
         origin = check_origin(scope["headers"])
         body = self._decode(await read_body(scope, receive, BODY_BYTES_MAX))
         session = await self._sessions.open(body.code)
+        _note("browser signed in", scope)
         answer = SessionAnswer(
             signed_in=True,
             now=self._clock.now(),
@@ -81,6 +84,7 @@ class SignOuts:
         parameters(scope)
         origin = check_origin(scope["headers"])
         await self._sessions.end(cookies_of(scope))
+        _note("browser signed out", scope)
         answer = SessionAnswer(signed_in=False, now=self._clock.now(), version=__version__)
         await send_struct(send, answer, 200, _cookie(self._sessions, "", 0, origin))
 
@@ -88,6 +92,11 @@ class SignOuts:
 def cookies_of(scope: Scope) -> bytes:
     """All cookies of a request, as one header would have them."""
     return b"; ".join(value for name, value in scope["headers"] if name == b"cookie")
+
+
+def _note(sentence: str, scope: Scope) -> None:
+    client = scope["client"]
+    log.say(sentence, request_id=request_id(scope), peer=client[0] if client else None)
 
 
 def _cookie(

@@ -6,10 +6,12 @@ from typing import Final
 from dtask.core.jobs.events import Submit, Submitted
 from dtask.core.jobs.model import JobSpec
 from dtask.errors import InvalidRequest
+from dtask.scheduler import log
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_struct
 from dtask.scheduler.api.body import read_body
 from dtask.scheduler.api.parts import JobParts
 from dtask.scheduler.api.query import parameters
+from dtask.scheduler.api.request_id import request_id
 from dtask.scheduler.loop import Loop
 from dtask.wire import jobs
 from dtask.wire.job_answers import SubmitAnswer
@@ -40,6 +42,7 @@ class Submits:
         await self._check_blobs(submission.spec)
         event = Submit(submission.spec, submission.raw, submission.digest, submission.key)
         submitted: Submitted = await self._loop.ask(event)
+        _note(scope, submitted, submission.spec)
         answer = SubmitAnswer(submitted.job_id, submitted.known)
         place = b"/api/v1/jobs/%d" % submitted.job_id
         await send_struct(send, answer, 200 if submitted.known else 201, (b"location", place))
@@ -66,3 +69,17 @@ class Submits:
 
     def _missing(self, named: set[str]) -> list[str]:
         return [digest for digest in sorted(named) if not self._blobs.has(digest)]
+
+
+def _note(scope: Scope, submitted: Submitted, spec: JobSpec) -> None:
+    if submitted.known:
+        log.say("job known by its key", job_id=submitted.job_id, request_id=request_id(scope))
+    else:
+        log.say(
+            "job submitted",
+            job_id=submitted.job_id,
+            request_id=request_id(scope),
+            name=spec.name,
+            queue=spec.queue,
+            tasks=len(spec.tasks),
+        )

@@ -8,8 +8,10 @@ from dtask.core.placement import tags
 from dtask.core.placement.events import Drain, ListWorkers, WorkerView
 from dtask.core.placement.tags import Requirements, TagIndex
 from dtask.errors import InvalidRequest
+from dtask.scheduler import log
 from dtask.scheduler.api.answers import JSON, Receive, Scope, Send, part, send_json
 from dtask.scheduler.api.query import number, parameters, single
+from dtask.scheduler.api.request_id import request_id
 from dtask.scheduler.loop import Loop
 from dtask.wire.codec import encode
 from dtask.wire.limits import REQUIREMENTS_MAX, WORKERS_LIMIT_MAX
@@ -70,7 +72,13 @@ class Drains:
         parameters(scope)
         worker_id = scope["path_params"]["worker_id"]
         check_id(worker_id, "worker_id")
-        await send_json(send, row(self._handle(Drain(worker_id, self._drained))))
+        view: WorkerView = self._handle(Drain(worker_id, self._drained))
+        log.say(
+            "worker drained by a request" if self._drained else "worker undrained by a request",
+            worker_id=worker_id,
+            request_id=request_id(scope),
+        )
+        await send_json(send, row(view))
 
 
 def row(view: WorkerView) -> dict[str, Any]:
