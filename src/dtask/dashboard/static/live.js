@@ -10,6 +10,8 @@ import { useEffect, useReducer, useRef } from "./html.js";
 const SILENCE_MS = 20_000;
 /** A tab that nobody looks at lets go of its stream after this long. */
 const HIDDEN_MS = 30_000;
+/** After a start, a scheduler does not know all workers for this long. */
+const WARM_UP_S = 5;
 /** Waits between two tries to connect. */
 const RETRY_MS = [500, 1_000, 2_000, 4_000];
 
@@ -23,6 +25,8 @@ let snapshot = {
   workers: new Map(), // id -> [id, status, draining, current, max, last heartbeat]
   totals: null,
   revision: 0, // grows whenever `workers` or `totals` changed
+  members: 0, // grows whenever a worker came or went
+  resets: 0, // grows with each snapshot: whatever else was read before it is old
   restarts: 0, // how often the scheduler was seen to be another process
 };
 
@@ -181,6 +185,8 @@ function reset(data) {
     workers: new Map(data.workers.map((row) => [row[0], row])),
     totals: data.totals,
     revision: snapshot.revision + 1,
+    members: snapshot.members + 1,
+    resets: snapshot.resets + 1,
     restarts: snapshot.restarts + (restarted ? 1 : 0),
   });
   tell({ ids: new Set(), all: true });
@@ -189,14 +195,19 @@ function reset(data) {
 function update(data) {
   heard(data.now);
   watch();
-  for (const row of data.workers ?? []) snapshot.workers.set(row[0], row);
-  for (const id of data.gone ?? []) snapshot.workers.delete(id);
+  const { workers } = snapshot;
+  const before = workers.size;
+  for (const id of data.gone ?? []) workers.delete(id);
+  const left = workers.size;
+  for (const row of data.workers ?? []) workers.set(row[0], row);
+  const moved = left !== before || workers.size !== left;
   publish({
     state: "live",
     at: data.now,
-    warmingUp: snapshot.warmingUp && data.now < snapshot.startedAt + 5,
+    warmingUp: snapshot.warmingUp && data.now < snapshot.startedAt + WARM_UP_S,
     totals: data.totals,
     revision: snapshot.revision + 1,
+    members: snapshot.members + (moved ? 1 : 0),
   });
   if (data.jobs?.length || data.more_jobs) {
     tell({ ids: new Set(data.jobs), all: Boolean(data.more_jobs) });

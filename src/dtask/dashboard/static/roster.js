@@ -1,0 +1,94 @@
+// The workers of the table: what the API says of each, brought up to date by the stream.
+import { useResource } from "./api.js";
+import { useEffect, useMemo, useRef } from "./html.js";
+import { standing } from "./fleet.js";
+
+/** Tags come by asking, not by the stream: so often at most when workers come and go, ... */
+const SETTLE_MS = 2_000;
+/** ... and so often in any case, since a restarted worker may have others. */
+const REFRESH_MS = 60_000;
+
+/**
+ * `{rows, wrong, error, loading}`: rows are `{id, address, tags, trusted, misses, status, standing,
+ * used, total, heartbeat}`. `misses` is null unless `requires` is given and right; `wrong` says what
+ * is wrong with it, and `error` why there are no newer rows.
+ */
+export function useRoster(live, requires) {
+  const asked = useResource(requires ? "workers" : null, { requires });
+  const wrong = asked.error?.field === "requires" ? asked.error : null;
+  const plain = useResource(requires && !wrong ? null : "workers");
+  const { data, error, reload } = requires && !wrong ? asked : plain;
+  const last = useRef(null);
+  if (data) last.current = data;
+  useEffect(() => {
+    const timer = setTimeout(reload, SETTLE_MS);
+    return () => clearTimeout(timer);
+  }, [live.members]);
+  useEffect(() => {
+    const timer = setInterval(reload, REFRESH_MS);
+    return () => clearInterval(timer);
+  }, [reload]);
+  const known = data ?? last.current; // while another question is asked, the answer of before
+  const rows = useMemo(() => (known ? merged(known, live.workers) : []), [known, live.revision]);
+  return { rows, wrong, error, loading: known === null };
+}
+
+function merged(known, workers) {
+  const rows = [];
+  for (const worker of known) {
+    const now = workers.get(worker.worker_id);
+    if (now === undefined) continue; // gone since
+    rows.push({
+      id: worker.worker_id,
+      address: worker.address,
+      tags: worker.resource_tags,
+      trusted: worker.trusted,
+      misses: worker.misses ?? null,
+      status: now[1],
+      standing: standing(now),
+      used: now[3],
+      total: now[4],
+      heartbeat: now[5],
+    });
+  }
+  return rows;
+}
+
+const COLLATOR = new Intl.Collator("en", { numeric: true });
+const RANKS = { offline: 0, suspect: 1, draining: 2, online: 3 };
+
+/** What the table can be sorted by; equals stand in the order of their ids. */
+const ORDERS = {
+  id: () => 0,
+  address: (a, b) => COLLATOR.compare(a.address, b.address),
+  status: (a, b) => RANKS[a.standing] - RANKS[b.standing],
+  load: (a, b) => a.used / a.total - b.used / b.total,
+  heartbeat: (a, b) => b.heartbeat - a.heartbeat,
+};
+
+/** The rows that pass the filters, in order; those that match a requirement come first. */
+export function chosen(rows, { text, status, only, sort, down }) {
+  const wanted = text.toLowerCase();
+  const order = ORDERS[sort] ?? ORDERS.id;
+  const sign = down ? -1 : 1;
+  return rows
+    .filter((row) => row.id.toLowerCase().includes(wanted) && (!status || inStatus(row, status)))
+    .filter((row) => !only || row.misses === null || row.misses.length === 0)
+    .sort((a, b) => missing(a) - missing(b) || sign * (order(a, b) || COLLATOR.compare(a.id, b.id)));
+}
+
+const missing = (row) => (row.misses?.length ? 1 : 0);
+
+const inStatus = (row, status) =>
+  status === "draining" ? row.standing === "draining" : row.status === status;
+
+/** Of a requirement: who meets it, who of them could take a task now, and what the others miss. */
+export function verdict(rows) {
+  const matching = rows.filter((row) => row.misses?.length === 0);
+  const free = matching.filter((row) => row.standing !== "offline" && row.standing !== "draining" && row.used < row.total);
+  const missed = new Map();
+  for (const row of rows) {
+    for (const one of row.misses ?? []) missed.set(one, (missed.get(one) ?? 0) + 1);
+  }
+  return { matching: matching.length, free: free.length, missed: [...missed].sort((a, b) => b[1] - a[1]) };
+}
