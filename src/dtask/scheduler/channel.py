@@ -86,6 +86,7 @@ class Channel:
         #: Why it ended, for people.
         self.ended_by = "The worker closed it, or the connection broke."
         self._loop = loop
+        self._tallies = loop.tallies
         self._logs = logs
         self._clock = clock
         self._send = send
@@ -125,7 +126,7 @@ class Channel:
 
     async def say(self, welcome: Welcome) -> None:
         """The first thing that is said."""
-        await self._send({"type": "websocket.send", "bytes": frames.encode(welcome)})
+        await self._send_raw(frames.encode(welcome))
 
     async def run(self, receive: Receive) -> None:
         """Speak with the worker until the connection ends, or `close` was asked for."""
@@ -153,6 +154,7 @@ class Channel:
     # Up
 
     async def _take(self, raw: bytes | None) -> None:
+        self._tallies.received_bytes += len(raw or b"")
         up = frames.from_worker(raw) if raw is not None else None
         if (
             not isinstance(up, Up)
@@ -184,6 +186,9 @@ class Channel:
                 over[frame.fence] = name
         if chunks or over:
             await self._logs.take(chunks.items(), over.values())
+            self._tallies.log_bytes += sum(
+                len(frame.data) for each in chunks.values() for frame in each
+            )
         for fence in strange:
             self._tell(DropFrame(fence))
         await self._report(up.number, reports, tuple(over))
@@ -245,7 +250,9 @@ class Channel:
                 if (error := answer.exception()) is not None:
                     self.close(CLOSE_AGAIN, str(error))
                     continue
-                for fence in answer.result().refused:
+                refused = answer.result().refused
+                self._tallies.refused += len(refused)
+                for fence in refused:
                     self._tell(DropFrame(fence))
                     self._finish(fence)
             for fence in message.over:
@@ -293,7 +300,11 @@ class Channel:
             count = min(len(self._waiting), FRAMES_MAX)
             batch = self._frames(count)
             for raw in self._messages(batch):
-                await self._send({"type": "websocket.send", "bytes": raw})
+                await self._send_raw(raw)
+
+    async def _send_raw(self, raw: bytes) -> None:
+        self._tallies.sent_bytes += len(raw)
+        await self._send({"type": "websocket.send", "bytes": raw})
 
     def _frames(self, count: int) -> tuple[StartFrame | StopFrame | DropFrame, ...]:
         """The next ones that wait, but for those that could not be sent."""

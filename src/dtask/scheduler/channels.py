@@ -39,6 +39,7 @@ from dtask.scheduler.channel import Channel, close_message
 from dtask.scheduler.log_files import Attempt
 from dtask.scheduler.logs import Logs
 from dtask.scheduler.loop import Loop
+from dtask.scheduler.tallies import Tallies
 from dtask.wire import frames
 from dtask.wire.frames import (
     CLOSE_AGAIN,
@@ -147,7 +148,7 @@ class Channels:
     async def _speak(self, receive: Receive, send: Send) -> None:
         """From hello to the end. Raises what refuses the hello."""
         assert self._loop is not None
-        hello = await _hello(receive)
+        hello = await _hello(receive, self._loop.tallies)
         if hello is None:
             return
         channel = Channel(
@@ -173,6 +174,7 @@ class Channels:
         attached: Attached = await loop.ask(
             Attach(hello.worker_id, hello.incarnation, held, channel.number)
         )
+        loop.tallies.refused += len(attached.refused)
         names = [_name(kept) for kept in attached.kept]
         for kept, name in zip(attached.kept, names, strict=True):
             channel.keep(kept.fence, name)
@@ -193,7 +195,7 @@ class Channels:
             log.say("channel closed", worker_id=worker_id, reason=channel.ended_by)
 
 
-async def _hello(receive: Receive) -> Hello | None:
+async def _hello(receive: Receive, tallies: Tallies) -> Hello | None:
     """The first message; None if the connection broke instead. Raises InvalidRequest."""
     try:
         async with asyncio.timeout(HELLO_S):
@@ -205,6 +207,7 @@ async def _hello(receive: Receive) -> Hello | None:
     if message["type"] == "websocket.disconnect":
         return None
     raw = message.get("bytes") or b""
+    tallies.received_bytes += len(raw)
     try:
         hello = frames.from_worker(raw)
     except InvalidRequest:

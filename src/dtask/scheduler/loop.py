@@ -6,6 +6,7 @@ when all that was handled so far is durable (`ask`), and so are the effects of a
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,7 @@ from dtask.core.placement.events import Tick, WorkerChanged
 from dtask.errors import DtaskError, Unavailable
 from dtask.scheduler import log
 from dtask.scheduler.aside import Aside
+from dtask.scheduler.tallies import Tallies
 from dtask.store.base import Store
 
 P = ParamSpec("P")
@@ -53,18 +55,26 @@ class Letter(NamedTuple):
 class Loop:
     """Feeds one Cluster from one event loop. Not for other threads.
 
-    `perform` is called with each effect of the job half, in order, once it is durable.
+    `perform` is called with each effect of the job half, in order, once it is durable. What
+    there is to count is added to `tallies`.
     """
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, store: Store, perform: Iterable[Perform] = ()
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        store: Store,
+        perform: Iterable[Perform] = (),
+        *,
+        tallies: Tallies | None = None,
     ) -> None:
         self.cluster = cluster
         self.store = store
+        self.tallies = tallies or Tallies()
         self.cluster_id = ""
         self._now = clock.now
         self._handle = cluster.handle
-        self._perform = tuple(perform)
+        self._perform = (self.tallies.perform, *perform)
         self._outbox: Outbox[Letter] = Outbox()
         #: Something is to be committed, and time is to be told earlier than it was promised.
         self._work = asyncio.Event()
@@ -205,14 +215,18 @@ class Loop:
                 await self._commit_these(changes)
 
     async def _commit_these(self, changes: list[Change]) -> None:
+        began = time.perf_counter()
         try:
             await self._writer.do(partial(self.store.commit, changes))
         except Unavailable as error:
+            self.tallies.commits_failed += 1
             self._start_over(error)
         except Exception:  # noqa: BLE001 (whatever the bug, jobs must go on)
+            self.tallies.commits_failed += 1
             log.logger.exception("a commit failed; this is a bug in dtask")
             self._give_up_memory()
         else:
+            self.tallies.commit.add(time.perf_counter() - began)
             if self._broken is None:  # else all of it has been dropped meanwhile
                 self._failures = 0
                 for letter in self._outbox.committed():

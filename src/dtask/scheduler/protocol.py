@@ -47,6 +47,9 @@ LOOKS: Final = 8
 #: A target that is nothing but a path, as most are.
 _PLAIN_PATH: Final = re.compile(rb"/[A-Za-z0-9/_.:~-]*")
 
+#: In a scope: when its request was complete, by `time.perf_counter`.
+COMPLETE_AT: Final = "dtask.complete_at"
+
 #: In a first message: its status line and headers as bytes.
 _RENDERED: Final = "dtask.rendered"
 
@@ -366,6 +369,7 @@ class Connection(HttpToolsProtocol):
             self._phase = Phase.NEXT_REQUEST
             return
         self._phase = Phase.ANSWER
+        cast("dict[str, Any]", cycle.scope)[COMPLETE_AT] = time.perf_counter()
         cycle.more_body = False
         cycle.message_event.set()
 

@@ -29,11 +29,13 @@ from dtask.scheduler.channels import Channels
 from dtask.scheduler.data import Data
 from dtask.scheduler.feed import Feed
 from dtask.scheduler.job_lines import JobLines
+from dtask.scheduler.lag import watch_lag
 from dtask.scheduler.leftovers import remove_leftovers
 from dtask.scheduler.loop import Loop
 from dtask.scheduler.protocol import Sweep, connection_class
 from dtask.scheduler.sessions import Sessions
 from dtask.scheduler.settings import Settings
+from dtask.scheduler.tallies import Tallies
 from dtask.scheduler.websocket import socket_class
 from dtask.wire.frames import MESSAGE_BYTES_MAX
 
@@ -80,6 +82,7 @@ class SchedulerServer:
         )
         access = Access(settings, self.token, self._sessions)
         channels = Channels(access, logs=self._data.logs, clock=clock)
+        self.tallies = Tallies()
         self._loop = Loop(
             self.cluster,
             clock,
@@ -90,6 +93,7 @@ class SchedulerServer:
                 self._feed.perform,
                 JobLines().perform,
             ],
+            tallies=self.tallies,
         )
         channels.serve(self._loop)
         parts = JobParts(self._feed, self._data.logs, self._data.blobs, self._data.directory)
@@ -129,6 +133,7 @@ class SchedulerServer:
             await self._loop.load()
             for never_ending in (
                 self._loop.run(),
+                watch_lag(self.tallies),
                 self._sweep.run(self._server.server_state),
                 remove_leftovers(self._loop, self._data.logs, self._data.blobs),
             ):

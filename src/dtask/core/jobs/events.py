@@ -352,6 +352,9 @@ class TaskChanged(Struct, frozen=True, gc=False):
     exit_code: int | None = None
     cause: Cause | None = None
     error: str | None = None
+    #: How many elements moved, and when the one was queued that did.
+    count: int = 1
+    queued_at: float | None = None
 
 
 class StartedOver(Struct, frozen=True):

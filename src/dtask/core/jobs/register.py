@@ -112,6 +112,7 @@ class Register:
                 element.exit_code,
                 cause,
                 element.error if cause is not None and cause is element.cause else None,
+                queued_at=element.queued_at,
             )
         )
 
@@ -135,6 +136,7 @@ class Register:
                 at,
                 task.job.queue.name,
                 cause=cause,
+                count=count,
             )
         )
         return count

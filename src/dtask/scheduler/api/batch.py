@@ -39,6 +39,7 @@ class Batches:
 
     def __init__(self, loop: Loop, access: Access) -> None:
         self._handle = loop.handle
+        self._tallies = loop.tallies
         self._ticket_key = access.ticket_key
 
     async def answer(self, raw: bytes, send: Send, trusted: bool) -> None:
@@ -53,8 +54,10 @@ class Batches:
             return
         answer = self._handle(AskAll(tuple(asks)))
         if isinstance(answer, Refusal):
+            self._tallies.refusals += len(asks)
             await send_error(send, refused(answer))
             return
+        self._tallies.placements += len(asks)
         placements = [
             self._placed(placement, ask, trusted)
             for placement, ask in zip(answer, asks, strict=True)
@@ -62,6 +65,7 @@ class Batches:
         await send_json(send, {"placements": placements})
 
     async def _place_each(self, asks: Sequence[Ask], trusted: bool) -> list[dict[str, Any]]:
+        tallies = self._tallies
         answers = []
         for start in range(0, len(asks), SLICE_TASKS):
             if start:
@@ -69,11 +73,12 @@ class Batches:
             some = asks[start : start + SLICE_TASKS]
             for ask, answer in zip(some, self._handle(AskEach(tuple(some))), strict=True):
                 if isinstance(answer, Placement):
+                    tallies.placements += 1
                     answers.append(self._placed(answer, ask, trusted))
-                elif isinstance(answer, Refusal):
-                    answers.append(refused(answer).body())
-                else:
-                    answers.append(answer.body())
+                    continue
+                tallies.refusals += 1
+                error = refused(answer) if isinstance(answer, Refusal) else answer
+                answers.append(error.body())
         return answers
 
     def _placed(self, placement: Placement, ask: Ask, trusted: bool) -> dict[str, Any]:

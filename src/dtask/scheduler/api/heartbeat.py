@@ -37,6 +37,7 @@ class Heartbeats:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._handle = loop.handle
+        self._tallies = loop.tallies
         #: With the cluster_id, which is known once the loop runs.
         self._trusted: _Answers | None = None
 
@@ -44,6 +45,7 @@ class Heartbeats:
         """Take in one heartbeat."""
         body = _DECODE(await read_body(scope, receive, BODY_BYTES_MAX))
         heard = self._handle(event_of(body, trusted))
+        self._tallies.heartbeats += 1
         answer = (self._trusted_answers() if trusted else _PLAIN)[heard.drained]
         await send(ok_start(len(answer["body"])))
         await send(answer)

@@ -43,6 +43,8 @@ class Submits:
         event = Submit(submission.spec, submission.raw, submission.digest, submission.key)
         submitted: Submitted = await self._loop.ask(event)
         _note(scope, submitted, submission.spec)
+        if not submitted.known:
+            self._loop.tallies.submitted += 1
         answer = SubmitAnswer(submitted.job_id, submitted.known)
         place = b"/api/v1/jobs/%d" % submitted.job_id
         await send_struct(send, answer, 200 if submitted.known else 201, (b"location", place))

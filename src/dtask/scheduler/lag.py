@@ -1,0 +1,18 @@
+"""How late the event loop wakes up: what keeps it busy keeps everyone else waiting."""
+
+import asyncio
+import time
+from typing import Final
+
+from dtask.scheduler.tallies import Tallies
+
+#: Between two wake-ups.
+EVERY_S: Final = 0.1
+
+
+async def watch_lag(tallies: Tallies) -> None:
+    """Wake up now and then, and count how late that was. Ends when cancelled."""
+    while True:
+        due = time.monotonic() + EVERY_S
+        await asyncio.sleep(EVERY_S)
+        tallies.lag.add(max(0.0, time.monotonic() - due))
