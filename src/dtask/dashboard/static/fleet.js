@@ -1,13 +1,15 @@
 // The fleet as one picture: tiles with names for a few workers, a cell each for thousands.
 import { arrange, cellAt, corner, paint, palette } from "./cells.js";
-import { ago, count, plural } from "./formats.js";
+import { count, plural } from "./formats.js";
 import { html, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
-import { now } from "./live.js";
-import { LoadBar, StateBadge, StateShape } from "./parts.js";
+import { useNow } from "./live.js";
+import { Age, LoadBar, StateBadge, StateShape } from "./parts.js";
 import { Link, navigate, pathOf } from "./router.js";
 
 /** More workers than this are cells. */
 const TILES_MAX = 40;
+/** Online workers have been silent for less than this, unless the scheduler is set otherwise. */
+const ON_TIME_S = 10;
 /** Rows that Page Up and Page Down move by. */
 const LEAP_ROWS = 10;
 
@@ -45,10 +47,26 @@ function Tiles({ rows }) {
               ${standing(row) !== "online" && html`<${StateBadge} state=${standing(row)} />`}
             </span>
             <${LoadBar} used=${row[3]} total=${row[4]} />
+            <span class="tile-foot"><${Room} row=${row} /></span>
           <//>
         </li>`)}
     </ul>
   `;
+}
+
+function Room({ row }) {
+  if (row[1] !== "online") return html`heartbeat <${Heartbeat} status=${row[1]} at=${row[5]} />`;
+  if (row[2]) return "takes no new tasks";
+  return row[3] >= row[4] ? "full" : `${plural(row[4] - row[3], "slot")} free`;
+}
+
+/**
+ * How long ago the last heartbeat came. The stream tells of a heartbeat only when it changed
+ * something, so the last one known of an online worker may be old, and is "on time" then.
+ */
+export function Heartbeat({ status, at }) {
+  const age_s = useNow() - at;
+  return status === "online" && age_s > ON_TIME_S ? "on time" : html`<${Age} at=${at} />`;
 }
 
 /** In words, for whoever can't see it: `gpu-1: online, 3 of 4 slots taken`. */
@@ -129,7 +147,7 @@ function Tip({ row, grid, index, width, above }) {
       <p class="tip-title cut">${row[0]}</p>
       <p class="tip-line"><${StateBadge} state=${row[1]} />${row[2] && html`<${StateBadge} state="draining" />`}</p>
       <${LoadBar} used=${row[3]} total=${row[4]} />
-      <p class="dim">heartbeat ${ago(Math.max(0, now() - row[5]))}</p>
+      <p class="dim">heartbeat <${Heartbeat} status=${row[1]} at=${row[5]} /></p>
     </div>
   `;
 }

@@ -18,3 +18,14 @@ export {
 } from "./vendor/hooks.js";
 
 export const html = htm.bind(h);
+
+/**
+ * A component that is drawn again only when `same(props, next)` is false. Take this rather than
+ * `useMemo` around a template: templates that are kept hold on to all that were drawn before them.
+ */
+export function memo(component, same) {
+  return function Kept(props) {
+    this.shouldComponentUpdate = (next) => !same(this.props, next);
+    return h(component, props);
+  };
+}

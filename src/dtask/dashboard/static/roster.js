@@ -5,11 +5,14 @@ import { standing } from "./fleet.js";
 
 /** Tags come by asking, not by the stream: so often at most when workers come and go, ... */
 const SETTLE_MS = 2_000;
-/** ... and so often in any case, since a restarted worker may have others. */
-const REFRESH_MS = 60_000;
+/** ... and so often in any case, for heartbeats and the tags of restarted workers: a few are asked
+ * about more often than thousands. */
+const REFRESH_MS = 5_000;
+const REFRESH_MANY_MS = 60_000;
+const MANY = 500;
 
 /**
- * `{rows, wrong, error, loading}`: rows are `{id, address, tags, trusted, misses, status, standing,
+ * `{rows, wrong, error, loading}`: rows are `{worker, id, address, tags, misses, status, standing,
  * used, total, heartbeat}`. `misses` is null unless `requires` is given and right; `wrong` says what
  * is wrong with it, and `error` why there are no newer rows.
  */
@@ -18,6 +21,7 @@ export function useRoster(live, requires) {
   const wrong = asked.error?.field === "requires" ? asked.error : null;
   const plain = useResource(requires && !wrong ? null : "workers");
   const { data, error, reload } = requires && !wrong ? asked : plain;
+  const many = live.workers.size > MANY;
   const last = useRef(null);
   if (data) last.current = data;
   useEffect(() => {
@@ -25,39 +29,42 @@ export function useRoster(live, requires) {
     return () => clearTimeout(timer);
   }, [live.members]);
   useEffect(() => {
-    const timer = setInterval(reload, REFRESH_MS);
+    const timer = setInterval(reload, many ? REFRESH_MANY_MS : REFRESH_MS);
     return () => clearInterval(timer);
-  }, [reload]);
+  }, [reload, many]);
   const known = data ?? last.current; // while another question is asked, the answer of before
-  const rows = useMemo(() => (known ? merged(known, live.workers) : []), [known, live.revision]);
+  const sorted = useMemo(() => (known ? [...known].sort(byId) : []), [known]);
+  const rows = useMemo(() => merged(sorted, live.workers), [sorted, live.revision]);
   return { rows, wrong, error, loading: known === null };
 }
 
-function merged(known, workers) {
+const COLLATOR = new Intl.Collator("en", { numeric: true });
+const byId = (a, b) => COLLATOR.compare(a.worker_id, b.worker_id);
+
+function merged(sorted, workers) {
   const rows = [];
-  for (const worker of known) {
+  for (const worker of sorted) {
     const now = workers.get(worker.worker_id);
     if (now === undefined) continue; // gone since
     rows.push({
+      worker, // the same as long as nothing but the figures of the stream changed
       id: worker.worker_id,
       address: worker.address,
       tags: worker.resource_tags,
-      trusted: worker.trusted,
       misses: worker.misses ?? null,
       status: now[1],
       standing: standing(now),
       used: now[3],
       total: now[4],
-      heartbeat: now[5],
+      heartbeat: Math.max(now[5], worker.last_heartbeat),
     });
   }
   return rows;
 }
 
-const COLLATOR = new Intl.Collator("en", { numeric: true });
 const RANKS = { offline: 0, suspect: 1, draining: 2, online: 3 };
 
-/** What the table can be sorted by; equals stand in the order of their ids. */
+/** What the table can be sorted by; rows come in the order of their ids, so equals stay in it. */
 const ORDERS = {
   id: () => 0,
   address: (a, b) => COLLATOR.compare(a.address, b.address),
@@ -71,10 +78,11 @@ export function chosen(rows, { text, status, only, sort, down }) {
   const wanted = text.toLowerCase();
   const order = ORDERS[sort] ?? ORDERS.id;
   const sign = down ? -1 : 1;
-  return rows
+  const given = down && order === ORDERS.id ? [...rows].reverse() : rows;
+  return given
     .filter((row) => row.id.toLowerCase().includes(wanted) && (!status || inStatus(row, status)))
     .filter((row) => !only || row.misses === null || row.misses.length === 0)
-    .sort((a, b) => missing(a) - missing(b) || sign * (order(a, b) || COLLATOR.compare(a.id, b.id)));
+    .sort((a, b) => missing(a) - missing(b) || sign * order(a, b));
 }
 
 const missing = (row) => (row.misses?.length ? 1 : 0);

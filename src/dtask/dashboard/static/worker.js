@@ -2,10 +2,10 @@
 import { post, useResource } from "./api.js";
 import { Chart } from "./chart.js";
 import { measure, percent, plural } from "./formats.js";
-import { standing } from "./fleet.js";
+import { Heartbeat } from "./fleet.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
 import { useSelected } from "./live.js";
-import { Age, Confirm, Empty, ErrorNote, Lasting, LoadBar, Loading, Panel, StateBadge } from "./parts.js";
+import { Confirm, Empty, ErrorNote, Lasting, LoadBar, Loading, Panel, StateBadge } from "./parts.js";
 import { Link, Page, pathOf } from "./router.js";
 
 /** Its tasks are asked for so often at most while they change, ... */
@@ -36,7 +36,9 @@ export function Worker({ params }) {
       ${loading ? html`<${Loading} lines=${6} what="Loading the worker" />` : html`<${ErrorNote} error=${error} retry=${reload} />`}<//><//>`;
   }
   // The stream is ahead of what was asked for.
-  const now = row ?? [id, data.status, data.draining, data.current_tasks, data.max_tasks, data.last_heartbeat];
+  const now = row
+    ? [...row.slice(0, 5), Math.max(row[5], data.last_heartbeat)]
+    : [id, data.status, data.draining, data.current_tasks, data.max_tasks, data.last_heartbeat];
   return html`
     <${Page} title=${id} above=${above} lead=${html`<${Standing} row=${now} />`}
       actions=${html`<${Drain} id=${id} draining=${now[2]} reload=${reload} />`}>
@@ -56,7 +58,7 @@ const Standing = ({ row }) => html`
   <span class="lead-items">
     <${StateBadge} state=${row[1]} />
     ${row[2] && html`<${StateBadge} state="draining" />`}
-    <span>heartbeat <${Age} at=${row[5]} /></span>
+    <span>heartbeat <${Heartbeat} status=${row[1]} at=${row[5]} /></span>
   </span>
 `;
 

@@ -1,12 +1,13 @@
 // All workers as a table: who is there, how loaded, and who would match a requirement.
 import { count, plural } from "./formats.js";
-import { html, useId, useMemo } from "./html.js";
+import { Heartbeat } from "./fleet.js";
+import { html, memo, useId, useMemo } from "./html.js";
 import { useLive } from "./live.js";
-import { Age, Choice, Empty, ErrorNote, LoadBar, Loading, Pager, Panel, StateBadge, Typed } from "./parts.js";
+import { Choice, Empty, ErrorNote, LoadBar, Loading, Pager, Panel, StateBadge, Typed } from "./parts.js";
 import { Link, Page, pathOf, setQuery } from "./router.js";
 import { chosen, useRoster, verdict } from "./roster.js";
 
-const ROWS_A_PAGE = 100;
+const ROWS_A_PAGE = 50;
 const TAGS_SHOWN = 8;
 
 const STATUSES = [["", "Any"], ["online", "Online"], ["suspect", "Suspect"], ["offline", "Offline"], ["draining", "Draining"]];
@@ -102,7 +103,7 @@ function Table({ rows, filters, revision }) {
         <table class="cards workers">
           <caption class="only-read">Workers, sorted by ${sort}</caption>
           <thead><tr>${COLUMNS.map(([key, name]) => html`<${Column} key=${name} sort=${key} name=${name} filters=${filters} />`)}</tr></thead>
-          <tbody>${shown.map((row) => html`<${Row} key=${row.id} row=${row} />`)}</tbody>
+          <tbody>${shown.map((row) => html`<${KeptRow} key=${row.id} row=${row} />`)}</tbody>
         </table>
       </div>
       <${Pager} label="${count(first + 1)} to ${count(first + shown.length)} of ${count(all.length)}" previous=${turn(page - 1)} next=${turn(page + 1)} />
@@ -124,7 +125,7 @@ function Column({ sort, name, filters }) {
 
 function Row({ row }) {
   return html`
-    <tr class=${row.misses?.length ? "misses" : ""}>
+    <tr class="${row.standing} ${row.misses?.length ? "misses" : ""}">
       <th scope="row">
         <${Link} class="cut" to=${pathOf("workers", row.id)} title=${row.id}>${row.id}<//>
       </th>
@@ -132,10 +133,14 @@ function Row({ row }) {
       <td data-label="Status"><${StateBadge} state=${row.standing} /></td>
       <td data-label="Slots taken"><${LoadBar} used=${row.used} total=${row.total} /></td>
       <td data-label="Tags"><div><${Tags} tags=${row.tags} />${row.misses?.length > 0 && html`<${Misses} misses=${row.misses} />`}</div></td>
-      <td data-label="Heartbeat" class="nowrap"><${Age} at=${row.heartbeat} /></td>
+      <td data-label="Heartbeat" class="nowrap"><${Heartbeat} status=${row.status} at=${row.heartbeat} /></td>
     </tr>
   `;
 }
+
+/** Most rows are as they were, with each message of the stream. */
+const KeptRow = memo(Row, ({ row: a }, { row: b }) => a.worker === b.worker && a.standing === b.standing
+  && a.used === b.used && a.total === b.total && a.heartbeat === b.heartbeat);
 
 function Tags({ tags }) {
   if (tags.length === 0) return html`<span class="none">none</span>`;
