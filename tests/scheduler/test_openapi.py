@@ -37,6 +37,7 @@ ROUTES = [
     ("GET", "/api/v1/jobs/{job_id}/tasks/{task}"),
     ("DELETE", "/api/v1/jobs/{job_id}/tasks/{task}"),
     ("GET", "/api/v1/jobs/{job_id}/tasks/{task}/elements"),
+    ("GET", "/api/v1/jobs/{job_id}/tasks/{task}/states"),
     ("GET", "/api/v1/jobs/{job_id}/tasks/{task}/attempts"),
     ("GET", "/api/v1/jobs/{job_id}/tasks/{task}/log"),
     ("GET", "/api/v1/jobs/{job_id}/tasks/{task}/result"),

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from types import FunctionType
@@ -209,6 +210,25 @@ def elements_are_read_page_by_page(home: Home) -> None:
     assert indexes(State.QUEUED) == []
 
 
+def elements_are_counted_span_by_span(home: Home) -> None:
+    store = home.open()
+    states = [State.SUCCEEDED, State.FAILED]
+    store.commit([task(1, "a"), *(task(1, "a", idx, states[idx % 2]) for idx in range(20))])
+    store.commit([task(1, "b", 3), task(2, "a", 4)])
+    failed, succeeded = State.FAILED, State.SUCCEEDED
+
+    assert store.tally(1, "a", 0, 20, every=20) == [(0, failed, 10), (0, succeeded, 10)]
+    assert store.tally(1, "a", 3, 8, every=3) == [
+        (0, failed, 2),
+        (0, succeeded, 1),
+        (1, failed, 1),
+        (1, succeeded, 1),
+    ]
+    assert store.tally(1, "a", 18, 30, every=1) == [(0, succeeded, 1), (1, failed, 1)]
+    assert store.tally(1, "a", 20, 30, every=1) == []
+    assert store.tally(3, "a", 0, 9, every=1) == []
+
+
 def attempts_are_read_from_the_newest(home: Home) -> None:
     store = home.open()
     store.commit(
@@ -348,6 +368,13 @@ class Model:
         assert store.record(job_id) == (wanted and self.record(wanted))
         found = store.elements(job_id, name, states=states, after=idx, limit=limit)
         assert found == self.elements(job_id, name, states, idx)[:limit]
+        every = rng.randrange(1, 3)
+        counts = Counter(
+            (row.idx // every, row.state) for row in self.elements(job_id, name, frozenset(), WHOLE)
+        )
+        assert store.tally(job_id, name, 0, 99, every=every) == sorted(
+            (span, state, count) for (span, state), count in counts.items()
+        )
         for place in ((None, None), (name, None), (name, idx)):
             found = store.attempts(job_id, *place, limit=limit)
             assert found == self.attempts(job_id, *place)[:limit]

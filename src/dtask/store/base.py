@@ -53,6 +53,15 @@ class Store(Protocol):
         """Rows of elements (not WHOLE) with an index above `after`, by index."""
         ...
 
+    def tally(
+        self, job_id: int, task: str, first: int, end: int, *, every: int
+    ) -> list[tuple[int, State, int]]:
+        """Rows of elements with `first` <= index < `end`, counted: (span, state, count), by span.
+
+        Span 0 begins at `first`, and each has `every` indexes.
+        """
+        ...
+
     def attempts(
         self, job_id: int, task: str | None, idx: int | None, *, limit: int
     ) -> list[AttemptRow]:

@@ -1,6 +1,7 @@
 """The store that forgets all at the end of its process: for tests, and for the simulation."""
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from operator import attrgetter
@@ -143,6 +144,22 @@ class MemoryStore:
             and (not states or row.state in states)
         ]
         return sorted(fitting, key=_by_key)[:limit]
+
+    def tally(
+        self, job_id: int, task: str, first: int, end: int, *, every: int
+    ) -> list[tuple[int, State, int]]:
+        """Rows of elements with `first` <= index < `end`, counted: (span, state, count), by span.
+
+        Span 0 begins at `first`, and each has `every` indexes.
+        """
+        with self._lock:
+            rows = list(self._tasks.get(job_id, {}).values())
+        counts = Counter(
+            ((row.idx - first) // every, row.state)
+            for row in rows
+            if row.task == task and first <= row.idx < end
+        )
+        return sorted((span, state, count) for (span, state), count in counts.items())
 
     def attempts(
         self, job_id: int, task: str | None, idx: int | None, *, limit: int

@@ -51,6 +51,11 @@ _NEWEST_OF_TASK: Final = """NATURAL JOIN (
     ORDER BY fence DESC"""
 
 
+_TALLY: Final = """SELECT json_group_array(json_array(span, state, total)) FROM (
+    SELECT (idx - ?2) / ?1 AS span, state, count(*) AS total FROM task
+    WHERE job_id = ?3 AND task = ?4 AND idx >= ?2 AND idx < ?5 GROUP BY 1, 2 ORDER BY 1, 2)"""
+
+
 def snapshot(connection: sqlite3.Connection) -> Snapshot:
     """What a scheduler needs to go on."""
     live = sorted(ids(connection, f"SELECT job_id FROM job WHERE state IN ({_LIVE})"))
@@ -139,6 +144,16 @@ def elements(
         f"WHERE job_id = ? AND task = ? AND idx > ? AND state {_AMONG} ORDER BY idx LIMIT ?",
         (job_id, task, max(after, WHOLE), json.dumps(list(states or State)), limit),
     )
+
+
+def tally(
+    connection: sqlite3.Connection, job_id: int, task: str, first: int, end: int, *, every: int
+) -> list[tuple[int, State, int]]:
+    """Rows of elements with `first` <= index < `end`, counted by span and state, in one step."""
+    if _hidden(connection, job_id):
+        return []
+    (text,) = connection.execute(_TALLY, (every, first, job_id, task, end)).fetchone()
+    return [(span, State(state), count) for span, state, count in json.loads(text)]
 
 
 def attempts(

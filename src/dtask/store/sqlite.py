@@ -182,6 +182,16 @@ class SqliteStore:
         with self._reading() as reader:
             return queries.elements(reader, job_id, task, states=states, after=after, limit=limit)
 
+    def tally(
+        self, job_id: int, task: str, first: int, end: int, *, every: int
+    ) -> list[tuple[int, State, int]]:
+        """Rows of elements with `first` <= index < `end`, counted: (span, state, count), by span.
+
+        Span 0 begins at `first`, and each has `every` indexes.
+        """
+        with self._reading() as reader:
+            return queries.tally(reader, job_id, task, first, end, every=every)
+
     def attempts(
         self, job_id: int, task: str | None, idx: int | None, *, limit: int
     ) -> list[AttemptRow]:

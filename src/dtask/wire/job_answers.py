@@ -148,6 +148,18 @@ class ElementsAnswer(Struct, frozen=True, omit_defaults=True):
     after: int | None = None
 
 
+class StatesAnswer(Struct, frozen=True):
+    """`GET /api/v1/jobs/{job_id}/tasks/{task}/states`: elements counted in spans."""
+
+    #: Of the whole array.
+    elements: int
+    #: The index of the first that was counted, and how many a span has; the last may have fewer.
+    first: int
+    every: int
+    #: By state how many elements of each span are in it; states that none is in are left out.
+    states: dict[State, list[int]]
+
+
 class EventAnswer(Struct, frozen=True, omit_defaults=True):
     """The data of one event of `GET /api/v1/events`: a task, an element or a job moved."""
 

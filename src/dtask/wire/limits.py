@@ -43,6 +43,8 @@ WORKERS_LIMIT_MAX: Final = 100_000
 JOBS_LIMIT_MAX: Final = 1_000
 ELEMENTS_LIMIT_MAX: Final = 10_000
 ATTEMPTS_LIMIT_MAX: Final = 1_000
+#: Spans in which the elements of an array are counted for one answer.
+SPANS_MAX: Final = 10_000
 #: And by default.
 LIMIT_DEFAULT: Final = 100
 #: Attempts that are shown with a task.

@@ -13,6 +13,7 @@ from dtask.scheduler.api.answers import Receive, Scope, Send, send_bug, send_err
 from dtask.scheduler.api.backup import Backups
 from dtask.scheduler.api.blobs import BlobReads, BlobUploads
 from dtask.scheduler.api.body import Disconnected
+from dtask.scheduler.api.element_states import ElementStates
 from dtask.scheduler.api.events import Events
 from dtask.scheduler.api.health import Health, Readiness
 from dtask.scheduler.api.heartbeat import Heartbeats
@@ -187,6 +188,7 @@ def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
         ("GET", task + "/log", Outputs(loop, parts)),
         ("GET", task + "/result", Results(loop, parts)),
         ("GET", task + "/elements", Elements(loop)),
+        ("GET", task + "/states", ElementStates(loop)),
         ("GET", task + "/attempts", Attempts(loop)),
         ("GET", "/api/v1/events", Events(parts)),
         ("GET", "/api/v1/queues", QueueList(loop)),

@@ -170,6 +170,17 @@ def elements(
     return encode_struct(ElementsAnswer(found, at if at + 1 < total else None))
 
 
+def array(store: Store, job_id: int, name: str) -> tuple[TaskRow, int]:
+    """The row of an array as a whole, and how many elements it has.
+
+    Raises NotFound or InvalidRequest.
+    """
+    row = _whole(_record(store, job_id), name)
+    if row.counts is None:
+        raise _no_array(row)
+    return row, sum(_counts(row).values())
+
+
 def ended_why(store: Store, job_id: int, name: str | None, index: int) -> bytes:
     """Why an ended job, a task or an element of it ended as it did.
 

@@ -28,6 +28,7 @@ from dtask.wire.job_answers import (
     JobAnswer,
     JobSummary,
     RetryAnswer,
+    StatesAnswer,
     SubmitAnswer,
     TaskAnswer,
 )
@@ -52,6 +53,7 @@ TYPES: Final = (
     JobAnswer,
     TaskAnswer,
     ElementsAnswer,
+    StatesAnswer,
     AttemptAnswer,
     CancelAnswer,
     RetryAnswer,
@@ -107,6 +109,7 @@ def paths() -> Json:
         f"{job}/why": {"get": _why()},
         task: {"get": _task(), "delete": _cancel_task()},
         f"{task}/elements": {"get": _elements()},
+        f"{task}/states": {"get": _states()},
         f"{task}/attempts": {"get": _attempts()},
         f"{task}/log": {"get": _log()},
         f"{task}/result": {"get": _result()},
@@ -240,6 +243,23 @@ def _elements() -> Json:
             parameter("state", _STATE, "In one of these states."),
             parameter("after", _whole(0, ELEMENTS_MAX), "Those after this index."),
             _limit(ELEMENTS_LIMIT_MAX),
+        ],
+        security=TOKEN,
+    )
+
+
+def _states() -> Json:
+    return operation(
+        "states",
+        "The elements of an array, counted by state.",
+        ref(StatesAnswer),
+        (*_ANY, "no_job", "no_task"),
+        parameters=[
+            _JOB,
+            _TASK,
+            parameter("first", _whole(0, ELEMENTS_MAX, 0), "From this index on."),
+            parameter("count", _whole(1, ELEMENTS_MAX), "So many elements; by default all."),
+            parameter("every", _whole(1, ELEMENTS_MAX), "So many are counted together."),
         ],
         security=TOKEN,
     )
