@@ -20,6 +20,7 @@ from dtask.core.jobs.states import Cause, State
 from dtask.core.placement import events
 from dtask.errors import CODES
 from dtask.scheduler import job_lines, log, protocol, server, settings
+from dtask.scheduler import metrics as scheduler_metrics
 from dtask.scheduler.api.openapi import description
 from dtask.wire import job_answers, jobs, placement, sessions, tasks
 from dtask.worker import api, listener
@@ -318,6 +319,13 @@ def test_every_line_of_a_log_is_told() -> None:
     }
     assert len(said) >= 10
     assert [sentence for sentence in said if sentence not in text] == []
+
+
+def test_every_metric_is_told_with_its_kind_and_labels() -> None:
+    told = [row for row in pages.rows(pages.section(OPERATIONS, "Metrics")) if len(row) == 4]
+    assert {row[0].strip("`"): (row[1], tuple(pages.codes(row[2]))) for row in told} == {
+        metric.name: (metric.kind, metric.labels) for metric in scheduler_metrics.METRICS
+    }
 
 
 def test_every_state_and_cause_of_a_task_is_told() -> None:

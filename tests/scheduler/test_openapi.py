@@ -55,10 +55,11 @@ ROUTES = [
     ("GET", "/readyz"),
 ]
 ROUTES_WITH_INPUT = ROUTES[:-7]
-#: Streams without an end, and a file without a form: their own tests read them.
+#: Streams without an end, and a file and a text of no JSON: their own tests read them.
 ROUTES_READ_ELSEWHERE = [
     ("GET", "/api/v1/events"),
     ("GET", "/api/v1/backup"),
+    ("GET", "/metrics"),
     ("GET", "/openapi.json"),
 ]
 #: What no schema of one value tells: how they stand to each other, and to what there is.

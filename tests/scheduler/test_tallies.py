@@ -4,7 +4,8 @@ import pytest
 
 from core.env import Env
 from dtask.core.jobs.states import Cause, State
-from dtask.scheduler.tallies import Histogram, Tallies
+from dtask.histogram import Histogram
+from dtask.scheduler.tallies import Tallies
 
 
 @pytest.fixture

@@ -200,6 +200,11 @@ class Cluster:
             due = min(due, self._jobs.next_due(self._stalled_s))
         return max(due, self._now)
 
+    @property
+    def stalled_s(self) -> float:
+        """Seconds of the scheduler's own stalls so far."""
+        return self._stalled_s
+
     def warm_in_s(self) -> float:
         """Seconds until the scheduler counts as knowing its workers; 0 when it does."""
         return max(0.0, self._warm_at - (self._now - self._stalled_s))

@@ -188,6 +188,11 @@ class Feed:
         finally:
             self._readers -= 1
 
+    @property
+    def readers(self) -> int:
+        """How many requests read events."""
+        return self._readers
+
     def holds(self, last: int) -> bool:
         """Whether all events after `last` can still be read."""
         return self.oldest - 1 <= last < self._next

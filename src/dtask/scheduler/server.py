@@ -32,6 +32,7 @@ from dtask.scheduler.job_lines import JobLines
 from dtask.scheduler.lag import watch_lag
 from dtask.scheduler.leftovers import remove_leftovers
 from dtask.scheduler.loop import Loop
+from dtask.scheduler.metrics import Metrics
 from dtask.scheduler.protocol import Sweep, connection_class
 from dtask.scheduler.sessions import Sessions
 from dtask.scheduler.settings import Settings
@@ -96,10 +97,17 @@ class SchedulerServer:
             tallies=self.tallies,
         )
         channels.serve(self._loop)
+        self._metrics = Metrics(self._loop, self._feed, clock)
         parts = JobParts(self._feed, self._data.logs, self._data.blobs, self._data.directory)
         self._server = _Server(
             uvicorn.Config(
-                App(self._loop, access, parts, PageParts(self._sessions, clock, pages or {})),
+                App(
+                    self._loop,
+                    access,
+                    parts,
+                    PageParts(self._sessions, clock, pages or {}),
+                    self._metrics,
+                ),
                 http=connection_class(self._sweep),
                 ws=socket_class(channels, self._sweep),
                 ws_max_size=MESSAGE_BYTES_MAX,
@@ -148,6 +156,7 @@ class SchedulerServer:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            self._metrics.stop()
             self._loop.stop()
             self._sessions.close()
             self._data.close()

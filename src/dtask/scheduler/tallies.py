@@ -6,12 +6,11 @@ somebody reads them, so that a placement pays less than a microsecond for being 
 What happened to jobs is counted when it is durable, by the effects that tell of it.
 """
 
-from bisect import bisect_left
-from collections.abc import Sequence
 from typing import Any, Final
 
 from dtask.core.jobs.events import TaskChanged
 from dtask.core.jobs.states import ENDS, Cause, State
+from dtask.histogram import Histogram
 
 #: Upper bounds of the counts of placement latency, in seconds; one more count is for the rest.
 LATENCY_BOUNDS_S: Final = (
@@ -24,23 +23,6 @@ LATENCY_BOUNDS_S: Final = (
 COMMIT_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10)
 DISPATCH_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 LAG_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
-
-class Histogram:
-    """How often a value fell between two bounds, and the sum of all values."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        #: Values up to each bound and above the one before; last, those above all bounds.
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        """One more."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
 
 
 class Tallies:

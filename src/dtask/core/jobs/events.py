@@ -98,6 +98,10 @@ class CountJobs(Struct, frozen=True):
     """Answer: Stats."""
 
 
+class CountTasks(Struct, frozen=True):
+    """Answer: TaskCounts."""
+
+
 class ListHeld(Struct, frozen=True):
     """Which attempts does this worker hold? Answer: a list of AttemptName, by fence."""
 
@@ -291,6 +295,26 @@ class Stats(Struct, frozen=True):
     ended: dict[str, int]
     requeued: int
     refused: int
+
+
+class QueueCounts(Struct, frozen=True):
+    """How many tasks and elements of a queue's jobs stand how."""
+
+    name: str
+    pending: int
+    queued: int
+    scheduled: int
+    running: int
+    #: Epoch seconds when that one was queued which has waited longest for a slot.
+    oldest_queued_at: float | None
+
+
+class TaskCounts(Struct, frozen=True):
+    """What there is of jobs now: those that have not ended, those kept though they have."""
+
+    jobs: int
+    past: int
+    queues: tuple[QueueCounts, ...]
 
 
 # Effects

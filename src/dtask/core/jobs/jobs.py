@@ -17,6 +17,7 @@ from dtask.core.jobs.events import (
     Attach,
     Cancel,
     CountJobs,
+    CountTasks,
     Detached,
     Explain,
     ListHeld,
@@ -32,6 +33,7 @@ from dtask.core.jobs.events import (
     Stopping,
     Submit,
     Submitted,
+    TaskCounts,
     Why,
 )
 from dtask.core.jobs.flow import Flow, Settings
@@ -86,6 +88,7 @@ class Jobs:
             Explain: self._on_explain,
             Look: self._on_look,
             CountJobs: self._on_count,
+            CountTasks: self._on_count_tasks,
             ListHeld: self._holding.held_by,
             Attach: self._holding.attach,
             Detached: self._holding.detached,
@@ -406,6 +409,10 @@ class Jobs:
             submitted=self._submitted,
             **self._holding.counted,
         )
+
+    def _on_count_tasks(self, _event: CountTasks) -> TaskCounts:
+        queues = tuple(queue.tally() for queue in self._lines.queues.values())
+        return TaskCounts(len(self._register.jobs), len(self._register.past), queues)
 
     # Look-ups
 

@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Iterable
 from typing import Final
 
-from dtask.core.jobs.events import QueueView
+from dtask.core.jobs.events import QueueCounts, QueueView
 from dtask.core.jobs.job import PENDING, QUEUED, RUNNING, SCHEDULED, STATES, Element, Task
 from dtask.core.jobs.rows import QueueRow
 from dtask.core.jobs.seats import Seats, Tags
@@ -101,6 +101,17 @@ class Queue:
             self.counts[PENDING],
             self.counts[QUEUED],
             self.held,
+            self.ages.oldest(),
+        )
+
+    def tally(self) -> QueueCounts:
+        """What stands in it, by state."""
+        return QueueCounts(
+            self.name,
+            self.counts[PENDING],
+            self.counts[QUEUED],
+            self.counts[SCHEDULED],
+            self.counts[RUNNING],
             self.ages.oldest(),
         )
 

@@ -19,6 +19,7 @@ from dtask.scheduler.api.health import Health, Readiness
 from dtask.scheduler.api.heartbeat import Heartbeats
 from dtask.scheduler.api.job_log import Outputs, Results
 from dtask.scheduler.api.jobs import Cancels, JobList, JobLooks, Retries, Whys
+from dtask.scheduler.api.metrics import Scrapes
 from dtask.scheduler.api.openapi import Description
 from dtask.scheduler.api.pages import Pages, go_home
 from dtask.scheduler.api.parts import JobParts, PageParts
@@ -33,6 +34,7 @@ from dtask.scheduler.api.submit import Submits
 from dtask.scheduler.api.tasks import Attempts, Elements, TaskLooks
 from dtask.scheduler.api.workers import Drains, Listing
 from dtask.scheduler.loop import Loop
+from dtask.scheduler.metrics import Metrics
 from dtask.wire.frames import PATH as CHANNEL_PATH
 
 #: Methods that change nothing.
@@ -69,7 +71,9 @@ class App:
     look-ups, because a router and a middleware cost as much as the placement itself.
     """
 
-    def __init__(self, loop: Loop, access: Access, parts: JobParts, pages: PageParts) -> None:
+    def __init__(
+        self, loop: Loop, access: Access, parts: JobParts, pages: PageParts, metrics: Metrics
+    ) -> None:
         questions, releases, beats = Questions(loop, access), Releases(loop), Heartbeats(loop)
         entries = (
             *_of_jobs(loop, parts),
@@ -90,6 +94,7 @@ class App:
                 Needs.TOKEN,
             ),
             *_of_pages(pages),
+            Entry("GET", "/metrics", Scrapes(metrics), Needs.PLACEMENT),
             Entry("GET", "/healthz", Health(), Needs.NOTHING),
             Entry("GET", "/readyz", Readiness(loop), Needs.NOTHING),
             Entry("GET", "/openapi.json", Description(), Needs.NOTHING),

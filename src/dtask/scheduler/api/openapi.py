@@ -22,6 +22,7 @@ from dtask.scheduler.api.operations import (
     operation,
     parameter,
     ref,
+    response,
 )
 from dtask.scheduler.api.query import parameters
 from dtask.wire import limits
@@ -126,6 +127,7 @@ def _paths() -> Json:
                 security=OPEN,
             )
         },
+        "/metrics": {"get": _metrics()},
         "/openapi.json": {
             "get": operation("describe", "This document.", {"type": "object"}, ANY, security=OPEN)
         },
@@ -193,6 +195,21 @@ def _workers() -> Json:
             parameter("after", {"type": "string"}, "Those after this worker id."),
         ],
     )
+
+
+def _metrics() -> Json:
+    described = operation(
+        "metrics",
+        "The scheduler's own numbers, for Prometheus.",
+        {},
+        (*GUARDED, "too_many_waiters"),
+    )
+    described["responses"]["200"] = response(
+        "Prometheus' text format, or OpenMetrics for who prefers that.",
+        {"type": "string"},
+        media="text/plain",
+    )
+    return described
 
 
 def _drain(name: str, meaning: str) -> Json:
