@@ -1,6 +1,23 @@
+// Hand in a job: one command by a form, or a job file by an editor.
 import { html } from "./html.js";
-import { Page } from "./router.js";
+import { Panel } from "./parts.js";
+import { Page, setQuery } from "./router.js";
+import { CommandForm } from "./submit/command_form.js";
+import { FileEditor } from "./submit/file_editor.js";
 
-export function Submit() {
-  return html`<${Page} title="Submit"><p>Nothing here yet.</p><//>`;
+export function Submit({ query }) {
+  const isFile = query.get("as") === "file";
+  const tabs = html`
+    <div class="switch" role="group" aria-label="What is submitted">
+      <button type="button" aria-pressed=${!isFile} onClick=${() => setQuery({ as: null })}>One command</button>
+      <button type="button" aria-pressed=${isFile} onClick=${() => setQuery({ as: "file" })}>Job file</button>
+    </div>`;
+  const lead = isFile
+    ? "A graph of tasks, as YAML or JSON: the same file that `dtask submit` takes."
+    : "One program with its words, once or as an array.";
+  return html`
+    <${Page} title="Submit" lead=${lead} actions=${tabs}>
+      <${Panel} class="submit">${isFile ? html`<${FileEditor} />` : html`<${CommandForm} />`}<//>
+    <//>
+  `;
 }

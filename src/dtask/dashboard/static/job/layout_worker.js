@@ -1,0 +1,32 @@
+// Lays a graph out with dagre, beside the page: it takes a while, and the page goes on.
+import { Graph, layout } from "../vendor/dagre.js";
+import { NODE, widthOf } from "./ranks.js";
+
+/** `{names, needs}` comes in, `{boxes, ways, width, height}` goes back. */
+self.onmessage = ({ data: { names, needs } }) => {
+  const graph = new Graph();
+  graph.setGraph({ rankdir: "LR", nodesep: NODE.gapY, ranksep: NODE.gapX, edgesep: 8 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  // By number: names are anything, and dagre keeps nodes as properties of an object.
+  const numbers = new Map(names.map((name, number) => [name, String(number)]));
+  for (const [name, number] of numbers) {
+    graph.setNode(number, { width: widthOf(name), height: NODE.height });
+  }
+  for (const [name, number] of numbers) {
+    for (const need of needs.get(name)) graph.setEdge(numbers.get(need), number);
+  }
+  layout(graph);
+  const boxes = new Map(
+    names.map((name) => {
+      const { x, y, width, height } = graph.node(numbers.get(name));
+      return [name, { x, y, width, height }];
+    }),
+  );
+  const ways = graph.edges().map((edge) => ({
+    from: names[Number(edge.v)],
+    to: names[Number(edge.w)],
+    points: graph.edge(edge).points.map(({ x, y }) => ({ x, y })),
+  }));
+  const { width, height } = graph.graph();
+  self.postMessage({ boxes, ways, width, height });
+};
