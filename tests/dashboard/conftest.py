@@ -9,11 +9,12 @@ refused; a test that causes one says so beforehand: `expected.add("400")`,
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import servers
-from dashboard.site import ARGUMENTS, Site, Watch
+from dashboard.site import ARGUMENTS, Crowd, Site, Watch
 from programs import program
 
 
@@ -43,6 +44,38 @@ def page(browser: Browser, expected: set[str]) -> Iterator[Page]:
     yield page
     context.close()
     watch.assert_quiet(expected)
+
+
+@pytest.fixture(scope="session")
+def empty_site() -> Iterator[Site]:
+    """A scheduler that no worker ever reported to."""
+    with servers.running_scheduler() as scheduler:
+        yield Site(scheduler.url, scheduler.token)
+
+
+@pytest.fixture(scope="module")
+def small_site() -> Iterator[Site]:
+    """A scheduler with five workers, one of them draining and one offline."""
+    with servers.running_scheduler(suspect_after_s=3600.0, offline_after_s=3600.0) as scheduler:
+        site = Site(scheduler.url, scheduler.token)
+        site.beat("gpu-1", resource_tags=["gpu", "cuda-12.4"])
+        site.beat("gpu-2", resource_tags=["gpu"], current_tasks=3)
+        site.beat("cpu-1", resource_tags=["cpu"], draining=True)
+        site.beat("cpu-2", resource_tags=["cpu"])
+        site.beat("gone", leaving=True)
+        yield site
+
+
+@pytest.fixture(scope="session")
+def crowd() -> Iterator[Crowd]:
+    """Thousands of workers; they stay online without heartbeats."""
+    settings = {"suspect_after_s": 86_400.0, "offline_after_s": 86_400.0}
+    with servers.running_scheduler(**settings) as scheduler:
+        headers = servers.bearer(scheduler.token)
+        with httpx.Client(base_url=scheduler.url, headers=headers, verify=False) as client:
+            crowd = Crowd(Site(scheduler.url, scheduler.token), client)
+            crowd.gather()
+            yield crowd
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -57,6 +57,42 @@ class Site:
     def beat(self, worker_id: str, **fields: Any) -> None:
         """One heartbeat of a trusted worker."""
         servers.beat(self.url, worker_id, token=self.token, **fields).raise_for_status()
+
+
+@dataclass
+class Crowd:
+    """A scheduler with thousands of workers and a job of 100,000 tasks that wait."""
+
+    site: Site
+    client: httpx.Client
+
+    #: `w-0000` and on, each of four slots.
+    WORKERS: ClassVar[int] = 5_000
+    TASKS: ClassVar[int] = 100_000
+    #: How many change their load in one `stir`.
+    STIRRED: ClassVar[int] = 250
+
+    def gather(self) -> None:
+        """Let all of them heartbeat, and the job wait."""
+        for number in range(self.WORKERS):
+            self._beat(number, number % 4)
+        job = {"command": ["true"], "array": self.TASKS, "tags": ["no-such-tag"]}
+        self.client.post("/api/v1/jobs", json=job).raise_for_status()
+
+    def stir(self, turn: int) -> None:
+        """Change the load of some."""
+        for number in range(turn * self.STIRRED, (turn + 1) * self.STIRRED):
+            self._beat(number % self.WORKERS, (number + turn + 1) % 5)
+
+    def _beat(self, number: int, taken: int) -> None:
+        body = {
+            "worker_id": f"w-{number:04}",
+            "address": f"10.0.{number // 250}.{number % 250}:1",
+            "resource_tags": ["cpu", "zone=eu" if number % 2 else "zone=us"],
+            "max_tasks": 4,
+            "current_tasks": taken,
+        }
+        self.client.post("/api/v1/heartbeat", json=body).raise_for_status()
 
 
 @dataclass

@@ -13,7 +13,10 @@ export function level(row) {
   return share >= 1 ? 5 : 1 + Math.floor(share * 4);
 }
 
-/** The largest cells with which so many fit: `{pitch, size, columns, rows}` in pixels and cells. */
+/**
+ * The largest cells with which so many fit: `{pitch, stride, size, columns, rows, width}` in pixels
+ * and cells. Rows are `pitch` apart, columns `stride`, so that they fill the width.
+ */
 export function arrange(count, width_px) {
   let pitch = PITCH_MAX_PX;
   while (pitch > PITCH_MIN_PX && Math.ceil(count / Math.floor(width_px / pitch)) * pitch > HEIGHT_PX) {
@@ -21,19 +24,21 @@ export function arrange(count, width_px) {
   }
   const columns = Math.max(1, Math.floor(width_px / pitch));
   const gap = pitch >= 14 ? 3 : pitch >= 7 ? 2 : 1;
-  return { pitch, size: pitch - gap, columns, rows: Math.ceil(count / columns) };
+  const size = pitch - gap;
+  const stride = columns > 1 ? (width_px - size) / (columns - 1) : pitch;
+  return { pitch, stride, size, columns, rows: Math.ceil(count / columns), width: width_px };
 }
 
 /** The index of the cell at a point of the picture, or null. */
 export function cellAt(grid, count, x_px, y_px) {
-  const column = Math.floor(x_px / grid.pitch);
+  const column = Math.floor(x_px / grid.stride);
   const index = Math.floor(y_px / grid.pitch) * grid.columns + column;
   return column >= 0 && column < grid.columns && index >= 0 && index < count ? index : null;
 }
 
 /** The left upper corner of a cell, in pixels. */
 export const corner = (grid, index) => [
-  (index % grid.columns) * grid.pitch,
+  Math.round((index % grid.columns) * grid.stride),
   Math.floor(index / grid.columns) * grid.pitch,
 ];
 
@@ -53,7 +58,7 @@ export function palette() {
 /** Paint all cells; `active` is the index of the one to mark, or null. */
 export function paint(canvas, rows, grid, colours, active) {
   const scale = window.devicePixelRatio || 1;
-  const width = grid.columns * grid.pitch;
+  const { width } = grid;
   const height = grid.rows * grid.pitch;
   fit(canvas, width, height, scale);
   const pen = canvas.getContext("2d");

@@ -21,8 +21,9 @@ const NAMES = Object.keys(READ);
 export function useHistory(live) {
   const { data, error, reload } = useResource("history");
   const track = useRef({ from: null, times: [], series: {} });
+  const begunAt = useRef(live.resets);
   useEffect(() => {
-    if (live.resets > 1) reload();
+    if (live.resets !== begunAt.current) reload(); // there was a gap
   }, [live.resets]);
   if (data && track.current.from !== data) track.current = begun(data);
   if (data && live.state === "live") carryOn(track.current, live, data.every_s);

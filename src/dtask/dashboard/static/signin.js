@@ -24,7 +24,7 @@ export function SignIn({ error }) {
         <p class="brand"><img src="icon.svg" alt="" width="28" height="28" />dtask</p>
         <h1>Sign in</h1>
         <${ErrorNote} error=${error} />
-        <p>On the scheduler's machine, or wherever you have its token, run</p>
+        <p>Run this on the scheduler's machine, or wherever you have its token:</p>
         <${Command}>dtask dashboard<//>
         <p class="dim">It opens this page with a code that works once and for a minute. A session lasts
           12 hours; the token itself never comes near the browser.</p>
