@@ -51,6 +51,8 @@ export function palette() {
     ground: colour("--surface"),
     warn: colour("--warn"),
     bad: colour("--bad"),
+    warnSoft: colour("--warn-soft"),
+    badSoft: colour("--bad-soft"),
     mark: colour("--text"),
   };
 }
@@ -67,7 +69,9 @@ export function paint(canvas, rows, grid, colours, active) {
   const groups = sorted(rows);
   groups.levels.forEach((cells, number) => squares(pen, grid, cells, colours.levels[number], 0));
   squares(pen, grid, groups.draining, colours.ground, Math.max(1, Math.round(grid.size * 0.28)));
+  squares(pen, grid, groups.suspect, colours.warnSoft, 0);
   triangles(pen, grid, groups.suspect, colours.warn);
+  squares(pen, grid, groups.offline, colours.badSoft, 0);
   crosses(pen, grid, groups.offline, colours.bad);
   if (active !== null && active < rows.length) mark(pen, grid, active, colours.mark);
 }
@@ -124,7 +128,7 @@ function triangles(pen, grid, cells, colour) {
 
 function crosses(pen, grid, cells, colour) {
   pen.strokeStyle = colour;
-  pen.lineWidth = Math.max(1.4, grid.size / 6);
+  pen.lineWidth = Math.max(1.7, grid.size / 6);
   pen.lineCap = "round";
   pen.beginPath();
   const inset = grid.size * 0.15;

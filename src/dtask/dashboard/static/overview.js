@@ -21,11 +21,11 @@ export function Overview() {
       <div class="stack">
         <${Panel} class="headline"><${Figures} totals=${totals} /><//>
         <div class="grid">
-          <div class="span-8"><${FleetPanel} live=${live} /></div>
-          <div class="span-4 stack aside">
+          <div class="aside stack">
             <${Attention} items=${totals.attention} />
             <${Tasks} totals=${totals} />
           </div>
+          <div class="beside"><${FleetPanel} live=${live} /></div>
           <${Charts} history=${history} />
         </div>
         <${QueueTable} queues=${totals.queues} />
