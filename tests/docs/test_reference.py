@@ -24,6 +24,7 @@ from dtask.scheduler import metrics as scheduler_metrics
 from dtask.scheduler.api.openapi import description
 from dtask.wire import job_answers, jobs, placement, sessions, tasks
 from dtask.worker import api, listener
+from dtask.worker import metrics as worker_metrics
 from tidy.sources import PACKAGE, modules, tree
 
 API = "docs/api.md"
@@ -324,7 +325,8 @@ def test_every_line_of_a_log_is_told() -> None:
 def test_every_metric_is_told_with_its_kind_and_labels() -> None:
     told = [row for row in pages.rows(pages.section(OPERATIONS, "Metrics")) if len(row) == 4]
     assert {row[0].strip("`"): (row[1], tuple(pages.codes(row[2]))) for row in told} == {
-        metric.name: (metric.kind, metric.labels) for metric in scheduler_metrics.METRICS
+        metric.name: (metric.kind, metric.labels)
+        for metric in (*scheduler_metrics.METRICS, *worker_metrics.METRICS)
     }
 
 

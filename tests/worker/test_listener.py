@@ -16,7 +16,10 @@ from dtask.core.attempts import Start
 from dtask.errors import InvalidRequest
 from dtask.wire.ticket import make_ticket, ticket_key
 from dtask.worker import api, door, listener
+from dtask.worker.channels import Channels
+from dtask.worker.heartbeat import Heartbeat
 from dtask.worker.listener import Listener
+from dtask.worker.metrics import Metrics
 from dtask.worker.runner import Runner
 from worker.processes import PATIENCE_S, duration, sleepers, soon
 
@@ -95,7 +98,10 @@ async def serving(tmp_path: Path, **settings: Any) -> AsyncIterator[Worker]:
     listening = door.listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     clock = ManualClock()
-    server = Listener(runner, KEY, clock)
+    scheduler = "http://127.0.0.1:1"  # where none is
+    beat = Heartbeat(worker_id="w", address="w:1", max_tasks=2, scheduler=scheduler, token=None)
+    channels = Channels([scheduler], token="", path=tmp_path / "schedulers.json")
+    server = Listener(runner, KEY, clock, Metrics(runner, beat, channels))
     await server.start(listening)
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:

@@ -37,6 +37,7 @@ from dtask.worker.heartbeat import (
     checked_tags,
 )
 from dtask.worker.listener import Listener
+from dtask.worker.metrics import Metrics
 from dtask.worker.runner import Runner
 from dtask.worker.spool import spool_path
 
@@ -138,7 +139,12 @@ class Agent:
             gpus_per_task=settings.gpus_per_task,
             devices=settings.devices,
         )
-        self._listener = Listener(self._runner, ticket_key(settings.token), SystemClock())
+        self._listener = Listener(
+            self._runner,
+            ticket_key(settings.token),
+            SystemClock(),
+            Metrics(self._runner, self._beat, self._channels),
+        )
         #: As it was told last.
         self._had_room = True
         #: The first signal, and the second.

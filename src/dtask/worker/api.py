@@ -5,8 +5,9 @@
     DELETE /api/v1/tasks/{task_id}              ?fence=
     GET    /api/v1/tasks/{task_id}/log          ?fence= &stream= &offset= &limit= &follow=
     GET    /healthz
+    GET    /metrics
 
-All but /healthz need the ticket of exactly this worker, task and fence. An id in the path is
+All but the last two need the ticket of exactly this worker, task and fence. An id in the path is
 percent-encoded, its slashes too; unencoded ones are understood, except in an id that ends in
 `/log`, which would be taken for a log.
 """
@@ -34,6 +35,7 @@ from dtask.wire.limits import BODY_BYTES_MAX, FENCE_MAX
 from dtask.wire.placement import check_id
 from dtask.wire.tasks import WAIT_S_MAX, TaskAnswer, TaskBody
 from dtask.wire.ticket import check_ticket
+from dtask.worker.metrics import Metrics
 from dtask.worker.runner import Runner
 from dtask.worker.spool import LOG_BYTES_MAX, Folder, Stream
 
@@ -57,13 +59,15 @@ _TASK_BODY: Final = Body(TaskBody)
 class Api:
     """The application of one worker; an ASGI callable."""
 
-    def __init__(self, runner: Runner, key: bytes, clock: Clock) -> None:
+    def __init__(self, runner: Runner, key: bytes, clock: Clock, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._runner = runner
         self._key = key
         self._clock = clock
         self._app = Starlette(
             routes=[
                 Route("/healthz", _healthz, methods=["GET"]),
+                Route("/metrics", self._scrape, methods=["GET"]),
                 Route(_TASKS, self._begin, methods=["POST"]),
                 Route(_TASKS + "/{rest:path}", self._task, methods=["GET", "DELETE"]),
             ],
@@ -79,6 +83,13 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         await self._app(scope, receive, send)
+
+    async def _scrape(self, request: Request) -> Response:
+        """`GET /metrics`."""
+        _check_caller(request)
+        _query(request, set())
+        body, content_type = await self._metrics.page(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
 
     async def _begin(self, request: Request) -> Response:
         """`POST /api/v1/tasks`."""
@@ -257,8 +268,9 @@ def _query(request: Request, names: set[str]) -> dict[str, str]:
     query: dict[str, str] = {}
     for name, value in parse_qsl(request.scope["query_string"].decode("latin-1"), True):  # noqa: FBT003 (keep blanks)
         if name not in names:
+            expected = ", ".join(sorted(names)) or "none"
             raise InvalidRequest(
-                f"{name[:100]}: there is no such parameter: expected {', '.join(sorted(names))}.",
+                f"{name[:100]}: there is no such parameter: expected {expected}.",
                 code="unknown_field",
                 field=name[:100],
             )

@@ -67,6 +67,11 @@ class Channels:
                     run.cancel()
                 await asyncio.gather(*runs, return_exceptions=True)
 
+    @property
+    def attached(self) -> int:
+        """How many channels are open."""
+        return len(self._claims.opened())
+
     # The heartbeat's side
 
     def answered(self, url: str, cluster_id: str | None) -> None:

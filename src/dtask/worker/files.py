@@ -84,6 +84,11 @@ class Files:
             self._kept = {name: size for _, name, size in sorted(found)}
         self._bytes = sum(self._kept.values())
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the blobs take that are there."""
+        return self._bytes
+
     async def close(self) -> None:
         """Fetch nothing any more."""
         fetching = list(self._fetching.values())

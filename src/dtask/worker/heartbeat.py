@@ -138,6 +138,16 @@ class Heartbeat:
         """How many tasks are held now."""
         return self._held.count
 
+    @property
+    def answers(self) -> int:
+        """Heartbeats that schedulers have answered."""
+        return sum(link.answers for link in self._links)
+
+    @property
+    def failures(self) -> int:
+        """Heartbeats that they have refused or not answered."""
+        return sum(link.failures for link in self._links)
+
     def drain(self) -> None:
         """Take no new tasks from now on; schedulers are told at once."""
         self._draining = True

@@ -77,7 +77,10 @@ class Link:
         self._compose = compose
         #: Called for each answered heartbeat with the URL and the answer's cluster_id.
         self._on_answered = on_answered
-        #: One of them has been.
+        #: Heartbeats so far that were answered, and those that were not.
+        self.answers = 0
+        self.failures = 0
+        #: One has been answered.
         self._known = False
         self._wanted = asyncio.Event()
         #: Since the last answer: failures, the codes of those that were said, and the loop time
@@ -140,6 +143,7 @@ class Link:
     def _note_failure(self, error: DtaskError, now: float) -> None:
         """Say what is wrong, once until the next answer. Raises the error if it will stay."""
         self._failures += 1
+        self.failures += 1
         if isinstance(error, Unavailable):
             sentence = f"The scheduler {self.url} does not answer ({error})."
         else:
@@ -170,6 +174,7 @@ class Link:
         elif not self._known:
             self._say("answered", f"The scheduler {self.url} knows this worker.")
         self._failures = 0
+        self.answers += 1
         self._said.clear()
         self._held_since = None
         self._known = True

@@ -19,6 +19,7 @@ from dtask.errors import InvalidRequest
 from dtask.listening import BACKLOG
 from dtask.wire.codec import encode
 from dtask.worker.api import Api
+from dtask.worker.metrics import Metrics
 from dtask.worker.runner import Runner
 
 #: A task is asked about over a connection or two; a worker serves its own slots.
@@ -114,10 +115,10 @@ class Connection(HttpToolsProtocol):
 class Listener:
     """Serves a runner's tasks. `start` it with a socket, `stop` it at the end; twice is once."""
 
-    def __init__(self, runner: Runner, key: bytes, clock: Clock) -> None:
+    def __init__(self, runner: Runner, key: bytes, clock: Clock, metrics: Metrics) -> None:
         self._server = _Server(
             uvicorn.Config(
-                Api(runner, key, clock),
+                Api(runner, key, clock, metrics),
                 http=Connection,
                 ws="none",
                 lifespan="off",

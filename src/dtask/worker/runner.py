@@ -63,9 +63,11 @@ from dtask.worker.spool import (
     Folder,
     Kept,
     Spool,
+    Stream,
     spool_path,
 )
 from dtask.worker.strays import Process
+from dtask.worker.tallies import Tallies
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ class Runner:
         devices: Sequence[str] = (),
     ) -> None:
         self.worker_id = worker_id
+        self.max_tasks = max_tasks
+        self.tallies = Tallies()
         self._on_held = on_held or _ignore
         self._on_ended = on_ended or _ignore
         self._on_attempt_started = on_attempt_started or _ignore
@@ -218,6 +222,13 @@ class Runner:
     def has_room(self) -> bool:
         """Whether the disk has room for what another task writes."""
         return self._spool.has_room()
+
+    def spool_bytes(self) -> int:
+        """What is kept of tasks and for them, their working directories left out."""
+        folders = [run.folder for run in self._runs.values() if run.folder.made]
+        streams: tuple[Stream, ...] = ("stdout", "stderr", "result")
+        written = sum(folder.log_bytes(stream) for folder in folders for stream in streams)
+        return written + self._files.kept_bytes
 
     # Tasks
 
@@ -494,6 +505,7 @@ class Runner:
     def _launched(self, run: Run, name: Name, process: Process) -> None:
         """Write down what the next life must know, then tell."""
         run.started_at = self._clock.now()
+        self.tallies.started += 1
         self._spool.launched(
             Launched(
                 run.mark,
@@ -542,8 +554,10 @@ class Runner:
             run.preparing.cancel()
         elif run.folder.made and not run.folder.empties():
             _in_background(run.folder.remove_work)
+        attempt = self._attempts.find(*name)
+        if attempt is not None:
+            self.tallies.end(attempt)
         if run.key is not None:
-            attempt = self._attempts.find(*name)
             assert attempt is not None
             run.end = run.outcome(attempt)
             self._spool.ended(run.end)
@@ -580,6 +594,7 @@ class Runner:
             )
         fits = run.folder.settle()
         log_bytes = run.folder.log_bytes("stdout") + run.folder.log_bytes("stderr")
+        self.tallies.log_bytes += log_bytes
         if run.key is not None and not fits:
             self._handle(Gone(*name, log_bytes, "result_too_large", TOO_LARGE))
         else:
