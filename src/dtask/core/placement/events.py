@@ -124,7 +124,7 @@ class LookAtWorker(Struct, frozen=True):
 
 
 class CountFleet(Struct, frozen=True):
-    """Answer: FleetCounts. It takes a tenth of a microsecond a worker."""
+    """Answer: FleetCounts. It takes as long for many workers as for few."""
 
 
 class Tick(Struct, frozen=True):

@@ -98,6 +98,7 @@ class Worker:
         "metrics",
         "named",
         "offline_at",
+        "offered",
         "order",
         "reported",
         "seq",
@@ -105,6 +106,7 @@ class Worker:
         "status",
         "superseded",
         "tags",
+        "taken",
         "trusted",
         "worker_id",
     )
@@ -158,6 +160,9 @@ class Worker:
         #: The load order it stands in, and on which level.
         self.order: LoadOrder | None = None
         self.load = 0.0
+        #: What the fleet's counts have of it: its slots and those that are taken, or 0 offline.
+        self.offered = 0
+        self.taken = 0
 
     @property
     def occupancy(self) -> int:
@@ -193,6 +198,9 @@ class Fleet:
         self.cut: list[tuple[str, str]] = []
         #: Slot of the worker that was placed on last: ties go to the next one after it.
         self.last_slot = -1
+        #: Slots of the workers that are not offline, and how many of them are taken.
+        self.slots = 0
+        self.taken = 0
         #: What is worth telling since it was last taken.
         self.changes: list[WorkerChanged] = []
         #: By the id of the requirements: hashing them would cost more than they save.
@@ -334,6 +342,15 @@ class Fleet:
                 order = self.online
             elif worker.status == "suspect":
                 order = self.suspect
+        offered, taken = worker.max_tasks, occupancy
+        if worker.status == "offline":
+            offered = taken = 0
+        if taken != worker.taken:
+            self.taken += taken - worker.taken
+            worker.taken = taken
+        if offered != worker.offered:
+            self.slots += offered - worker.offered
+            worker.offered = offered
         load = occupancy / worker.max_tasks
         if (
             worker.attached
@@ -400,15 +417,14 @@ class Fleet:
     def counts(self, leases: int) -> FleetCounts:
         """How many workers stand how."""
         online, suspect, offline = self._queues.values()
-        there = (*online.values(), *suspect.values())
         return FleetCounts(
             len(online),
             len(suspect),
             len(offline),
             self.draining_bits.bit_count(),
             self.attached_bits.bit_count(),
-            sum([worker.max_tasks for worker in there]),
-            sum([worker.base + worker.counted for worker in there]),
+            self.slots,
+            self.taken,
             leases,
         )
 
@@ -440,6 +456,9 @@ class Fleet:
         assert self.trusted_bits == _bits(w for w in workers.values() if w.trusted)
         assert self.attached_bits == _bits(w for w in workers.values() if w.attached)
         assert all(w.status != "offline" for w in workers.values() if w.attached)
+        there = [worker for worker in workers.values() if worker.status != "offline"]
+        assert self.slots == sum(worker.max_tasks for worker in there)
+        assert self.taken == sum(worker.occupancy for worker in there)
         for status, queue in self._queues.items():
             assert set(queue) == {name for name, w in workers.items() if w.status == status}
             since = [w.offline_at if status == "offline" else w.alive_at for w in queue.values()]
