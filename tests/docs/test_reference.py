@@ -256,11 +256,11 @@ def test_every_command_is_told_and_exists() -> None:
 
 def test_every_command_in_an_example_is_a_valid_one() -> None:
     lines = [
-        line.strip().removeprefix("ExecStart=/opt/dtask/bin/").partition("#")[0].split()
+        line.strip().partition("#")[0].split()
         for name in ("README.md", OPERATIONS)
         for block in pages.blocks(name)
         for line in block.text.splitlines()
-        if re.match(r"(ExecStart=/opt/dtask/bin/)?dtask", line.strip())
+        if line.strip().startswith("dtask")
     ]
     assert len(lines) > 10
     for words in lines:

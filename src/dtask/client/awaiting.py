@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
+from dtask import certificates
 from dtask.client import calls, live, runs, session, specs
 from dtask.client.acts import Act, Call, Flow, Freed, Item, Load, Open, Pause, Read, Reply
 from dtask.client.calls import Question, Stream, Wishes
@@ -317,7 +318,8 @@ class AsyncClient:
         transport = self._transports.get(scheme)
         if transport is None:
             transport = self._transports[scheme] = httpx.AsyncHTTPTransport(
-                verify=scheme == "https", trust_env=False, limits=session.LIMITS
+                verify=certificates.trusted() if scheme == "https" else False,
+                limits=session.LIMITS,
             )
         return transport
 

@@ -17,12 +17,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
-import httpx
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from dtask import errors
+from dtask import certificates, errors
 from dtask.errors import (
     Conflict,
     Denied,
@@ -231,8 +230,7 @@ class Channel:
                 ping_interval=PING_S,
                 ping_timeout=PONG_S,
                 close_timeout=CLOSE_S,
-                # As for heartbeats: the same certificates, whatever the environment says.
-                ssl=httpx.create_ssl_context(trust_env=False) if secure else None,
+                ssl=certificates.trusted() if secure else None,
             )
         except InvalidStatus as refused:
             raise _refusal(refused) from None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from dtask import certificates
 from dtask.errors import Unavailable
 from dtask.worker.blobs import Blobs
 from dtask.worker.channel import Channel
@@ -45,7 +46,7 @@ class Channels:
         self._heartbeat = heartbeat
         self._claims.load()
         async with contextlib.AsyncExitStack() as stack:
-            transport = httpx.AsyncHTTPTransport(trust_env=False)
+            transport = httpx.AsyncHTTPTransport(verify=certificates.verified(self._urls))
             stack.push_async_callback(transport.aclose)
             for url in self._urls:
                 self._blobs[url] = Blobs(url, token=self._token, transport=transport)

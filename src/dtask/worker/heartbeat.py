@@ -26,6 +26,7 @@ from typing import Any, Final, NoReturn, Self
 import httpx
 import orjson
 
+from dtask import certificates
 from dtask.addresses import scheduler_urls
 from dtask.clock import SystemClock
 from dtask.core.placement import tags as tags_of
@@ -173,7 +174,7 @@ class Heartbeat:
         self._cancelling = self._owner.cancelling()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._transport = httpx.AsyncHTTPTransport(trust_env=False)
+        self._transport = httpx.AsyncHTTPTransport(verify=certificates.verified(self._urls))
         for url in self._urls:
             link = Link(
                 url,
