@@ -165,6 +165,7 @@ PLACEMENT = [
     ("POST", "/api/v1/schedule"),
     ("DELETE", "/api/v1/schedule/t"),
     ("GET", "/api/v1/workers"),
+    ("GET", "/metrics"),
 ]
 OPERATOR = [("POST", "/api/v1/workers/w/drain"), ("POST", "/api/v1/workers/w/undrain")]
 OPEN = [("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/openapi.json")]

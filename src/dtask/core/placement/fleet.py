@@ -333,8 +333,8 @@ class Fleet:
             assert worker.incarnation is not None
             self.cut.append((worker.worker_id, worker.incarnation))
 
-    def settle(self, worker: Worker) -> None:
-        """Put the worker where it belongs in the load orders."""
+    def settle(self, worker: Worker) -> None:  # noqa: C901, PLR0912 (calls would cost more than it)
+        """Put the worker where it belongs in the load orders and the counts."""
         occupancy = worker.base + worker.counted
         order: LoadOrder | None = None
         if occupancy < worker.max_tasks and not worker.draining and not worker.drained:
