@@ -22,7 +22,7 @@ from dtask.errors import CODES
 from dtask.scheduler import job_lines, log, protocol, server, settings
 from dtask.scheduler import metrics as scheduler_metrics
 from dtask.scheduler.api.openapi import description
-from dtask.wire import job_answers, jobs, placement, sessions, tasks
+from dtask.wire import job_answers, jobs, live, placement, sessions, tasks
 from dtask.worker import api, listener
 from dtask.worker import metrics as worker_metrics
 from tidy.sources import PACKAGE, modules, tree
@@ -62,10 +62,18 @@ LIMITS = (
     "dtask.scheduler.log_files",
     "dtask.scheduler.logs",
     "dtask.scheduler.sessions",
+    "dtask.scheduler.live",
+    "dtask.scheduler.history",
+    "dtask.scheduler.attention",
 )
 
-#: Numbers that these modules import, and that limit nothing.
-NO_LIMITS = {"WHOLE", *(state.name for state in State)}
+#: Numbers that these modules import, and that limit nothing; and how often they look at something.
+NO_LIMITS = {
+    "WHOLE",
+    *(state.name for state in State),
+    *("EVERY_S", "BEAT_S", "STORE_S", "LOAD_EVERY_S", "RATE_POINTS", "SLICE_WORKERS"),
+    *("FAILED_S", "WAIT_S", "LATE_S"),
+}
 
 #: Routes whose errors are those of another one, or none of their own.
 AS_OTHERS = (
@@ -112,13 +120,29 @@ BODIES: dict[str, set[str]] = {
     "GET /api/v1/jobs/{job_id}/tasks/{task}/elements": set(
         job_answers.ElementsAnswer.__struct_fields__
     ),
-    "GET /api/v1/jobs/{job_id}/tasks/{task}/attempts": set(
-        job_answers.AttemptAnswer.__struct_fields__
+    "GET /api/v1/jobs/{job_id}/tasks/{task}/attempts": (
+        set(job_answers.AttemptAnswer.__struct_fields__) - {"task"}
     ),
     "PUT /api/v1/queues/{name}": set(jobs.QueueBody.__struct_fields__),
     "GET /api/v1/queues/{name}": set(job_events.QueueView.__struct_fields__),
     "PUT /api/v1/blobs/{sha256}": set(job_answers.BlobAnswer.__struct_fields__),
     "GET /api/v1/stats": set(job_events.Stats.__struct_fields__),
+    "GET /api/v1/workers/{worker_id}": {
+        *live.WorkerDetail.__struct_fields__,
+        *live.HeldSlot.__struct_fields__,
+        *live.LoadHistory.__struct_fields__,
+    },
+    "GET /api/v1/failures": {
+        *job_answers.FailuresAnswer.__struct_fields__,
+        *job_answers.FailureGroup.__struct_fields__,
+    },
+    "GET /api/v1/live": {
+        *live.LiveReset.__struct_fields__,
+        *live.LiveUpdate.__struct_fields__,
+        *live.Totals.__struct_fields__,
+        *live.Attention.__struct_fields__,
+    },
+    "GET /api/v1/history": set(live.HistoryAnswer.__struct_fields__),
     "POST /api/v1/sign-in-codes": set(sessions.CodeAnswer.__struct_fields__),
     "POST /api/v1/session": {
         *sessions.SignInBody.__struct_fields__,
@@ -164,13 +188,13 @@ def test_every_field_stands_in_its_section(title: str) -> None:
 def test_no_field_is_told_that_does_not_exist() -> None:
     known = {
         name
-        for module in (placement, tasks, jobs, job_answers, model, job_events, sessions)
+        for module in (placement, tasks, jobs, job_answers, model, job_events, sessions, live)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         for name in kind.__struct_fields__
     }
     parameters = {"fence", "tag", "status", "limit", "after", "wait_s", "stream", "offset"}
-    parameters |= {"follow", "state", "before", "attempt", "job"}
+    parameters |= {"follow", "state", "before", "attempt", "job", "requires", "search"}
     text = pages.section(API, "The scheduler") + pages.section(API, "The worker")
     told = {code for code in pages.first_codes(text) if re.fullmatch(r"[a-z_]+", code)}
     requirements = set(pages.first_codes(pages.section(API, "Requirements")))

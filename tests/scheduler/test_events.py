@@ -130,7 +130,7 @@ def test_a_place_is_refused_that_is_no_id(operator: httpx.Client) -> None:
 def test_who_leaves_makes_room(
     operator: httpx.Client, scheduler: servers.RunningScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtask.scheduler.feed.READERS_MAX", 1)
+    monkeypatch.setattr(scheduler.server._feed.readers, "_most", 1)
     own = httpx.Client(base_url=operator.base_url, headers=operator.headers, verify=False)
     with own, stream(own):
         refused = operator.get("/api/v1/events")
@@ -138,4 +138,4 @@ def test_who_leaves_makes_room(
         assert operator.head("/api/v1/jobs").status_code == 200
     while (answer := operator.head("/api/v1/events")).status_code != 200:
         assert answer.status_code == 429
-    assert scheduler.server._feed._readers == 0
+    assert scheduler.server._feed.readers.count == 0

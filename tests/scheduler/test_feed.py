@@ -199,12 +199,12 @@ def test_who_waits_is_counted_and_refused_beyond_the_limit(
 
     async def play() -> None:
         feed = Feed(START)
-        with feed.watch(1), feed.watch(2), feed.reading():
+        with feed.watch(1), feed.watch(2), feed.readers.reading():
             with pytest.raises(Busy, match="2 requests wait"), feed.watch(3):
                 pass
-            with pytest.raises(Busy, match="1 requests read"), feed.reading():
+            with pytest.raises(Busy, match="1 requests read"), feed.readers.reading():
                 pass
-        with feed.watch(3), feed.watch(3), feed.reading():
+        with feed.watch(3), feed.watch(3), feed.readers.reading():
             pass
 
     asyncio.run(play())

@@ -305,7 +305,7 @@ def test_a_stop_of_the_scheduler_answers_those_who_wait() -> None:
                 for own, path in zip(clients, paths, strict=True)
             ]
             feed = scheduler.server._feed
-            until(lambda: (feed._waiting, feed._readers) == (2, 1))
+            until(lambda: (feed._waiting, feed.readers.count) == (2, 1))
             before = time.monotonic()
         assert time.monotonic() - before < 5
     assert [answer[0].status_code for answer in answers] == [200, 200, 200]
@@ -466,6 +466,59 @@ def test_a_result_is_what_the_last_attempt_left(operator: httpx.Client, gate: Ga
     without = submit(operator, "true")
     ended(operator, without)
     assert refused(operator.get(f"/api/v1/jobs/{without}/tasks/main/result")) == (404, "no_result")
+
+
+# Lists for people
+
+
+def test_jobs_are_found_by_name_and_tell_how_far_they_are(operator: httpx.Client) -> None:
+    tasks = {"a": {"command": ["true"], "array": 3}, "b": {"command": ["false"], "needs": ["a"]}}
+    job = {"name": "Nightly Render", "tasks": tasks}
+    job_id = operator.post("/api/v1/jobs", json=job).json()["job_id"]
+    ended(operator, job_id)
+    (found,) = operator.get("/api/v1/jobs?search=nightly+r").json()
+    assert (found["job_id"], found["tasks"]) == (job_id, {"total": 4, "ended": 4, "failed": 1})
+    assert operator.get(f"/api/v1/jobs?search={job_id}&state=failed").json()[0] == found
+    assert operator.get("/api/v1/jobs?search=nightly&state=queued").json() == []
+    assert refused(operator.get("/api/v1/jobs?search=")) == (400, "malformed")
+
+
+def test_a_job_of_several_tasks_tells_how_they_hang_together(operator: httpx.Client) -> None:
+    tasks = {
+        "a": {"command": ["true"]},
+        "b": {"command": ["true"], "needs": ["a"], "when": "all_done"},
+    }
+    job_id = operator.post("/api/v1/jobs", json={"tasks": tasks}).json()["job_id"]
+    job = ended(operator, job_id)
+    assert "needs" not in job["tasks"]["a"]
+    assert (job["tasks"]["b"]["needs"], job["tasks"]["b"]["when"]) == (["a"], "all_done")
+    attempts = operator.get(f"/api/v1/jobs/{job_id}/attempts").json()
+    assert [(one["task"], one["number"]) for one in attempts] == [("b", 1), ("a", 1)]
+    assert len(operator.get(f"/api/v1/jobs/{job_id}/attempts?limit=1").json()) == 1
+    assert refused(operator.get("/api/v1/jobs/999999/attempts")) == (404, "no_job")
+
+
+def test_what_failed_alike_stands_together(operator: httpx.Client) -> None:
+    operator.put("/api/v1/queues/letters", json={})
+    array = {"command": ["sh", "-c", "test {} = 1 || exit 7"], "array": 3}
+    job = {"name": "dead", "queue": "letters", "tasks": {"t": array}}
+    first, second = (operator.post("/api/v1/jobs", json=job).json()["job_id"] for _ in range(2))
+    other = {"command": ["no-such-program"], "queue": "letters"}
+    third = operator.post("/api/v1/jobs", json=other).json()["job_id"]
+    for job_id in (first, second, third):
+        ended(operator, job_id)
+    answer = operator.get("/api/v1/failures?queue=letters").json()
+    assert answer["complete"] is True
+    by_cause = {group["cause"]: group for group in answer["groups"]}
+    dead = by_cause["exit"]
+    assert (dead["job_name"], dead["task"], dead["exit_code"]) == ("dead", "t", 7)
+    assert (dead["count"], dead["jobs"]) == (4, [second, first])
+    assert "no-such-program" in by_cause["start_failed"]["error"]
+    limited = operator.get("/api/v1/failures?queue=letters&limit=1").json()
+    assert (len(limited["groups"]), limited["complete"]) == (1, False)
+    operator.post(f"/api/v1/jobs/{third}/retry", json={"again": "failed"})
+    operator.delete(f"/api/v1/jobs/{third}")
+    ended(operator, third)
 
 
 # Blobs, queues, counts, a backup

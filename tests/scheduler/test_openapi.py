@@ -47,6 +47,10 @@ ROUTES = [
     ("PUT", "/api/v1/blobs/{sha256}"),
     ("GET", "/api/v1/queues"),
     ("POST", "/api/v1/session"),
+    ("GET", "/api/v1/workers/{worker_id}"),
+    ("GET", "/api/v1/jobs/{job_id}/attempts"),
+    ("GET", "/api/v1/failures"),
+    ("GET", "/api/v1/history"),
     ("GET", "/api/v1/stats"),
     ("POST", "/api/v1/sign-in-codes"),
     ("GET", "/api/v1/session"),
@@ -54,10 +58,11 @@ ROUTES = [
     ("GET", "/healthz"),
     ("GET", "/readyz"),
 ]
-ROUTES_WITH_INPUT = ROUTES[:-7]
+ROUTES_WITH_INPUT = ROUTES[:-8]
 #: Streams without an end, and a file and a text of no JSON: their own tests read them.
 ROUTES_READ_ELSEWHERE = [
     ("GET", "/api/v1/events"),
+    ("GET", "/api/v1/live"),
     ("GET", "/api/v1/backup"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),

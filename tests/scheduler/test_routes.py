@@ -423,7 +423,7 @@ def test_a_scheduler_that_warms_up_says_so() -> None:
         ("DELETE", "/api/v1/schedule", "POST"),
         ("POST", "/api/v1/schedule/x", "DELETE"),
         ("POST", "/api/v1/workers", "GET, HEAD"),
-        ("GET", "/api/v1/workers/x/drain", "POST"),
+        ("PUT", "/api/v1/workers/x/drain", "POST"),
         ("POST", "/healthz", "GET, HEAD"),
         ("PATCH", "/readyz", "GET, HEAD"),
         ("OPTIONS", "/openapi.json", "GET, HEAD"),
@@ -438,7 +438,7 @@ def test_a_wrong_method_is_told_the_right_ones(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api/v1/schedule/../x", "/api/v1/workers/x", "/api/v1/workers/", "/%00", "/é"]
+    "path", ["/x", "/api/v1/schedule/../x", "/api/v1/worker/x", "/api/v1/jobs/", "/%00", "/é"]
 )
 def test_an_unknown_path_is_an_error_in_json(http: httpx.Client, path: str) -> None:
     assert_error(http.get(path), 404, "no_route")

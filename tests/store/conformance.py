@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from types import FunctionType
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
@@ -190,6 +190,27 @@ def jobs_are_listed_from_the_newest_by_state_and_queue(home: Home) -> None:
     assert listed(queue="gpu", before=6) == [5, 3, 1]
     assert listed(State.CANCELLED) == []
     assert listed(queue="none") == []
+
+
+def jobs_are_found_by_a_part_of_their_name_or_by_their_number(home: Home) -> None:
+    store = home.open()
+    names = ["Render A", "render%b", "50_percent", "été", "12", ""]
+    store.commit(job(10 + i, State.FAILED, name=name) for i, name in enumerate(names))
+
+    def found(search: str, **more: Any) -> list[int]:
+        wanted = {"states": ANY, "queue": None, "before": None, "limit": 9} | more
+        return [row.job_id for row in store.jobs(search=search, **wanted)]
+
+    assert found("RENDER") == [11, 10]
+    assert found("render", states=frozenset({State.FAILED}), limit=1) == [11]
+    assert found("render", before=11) == [10]
+    assert found("render", states=frozenset({State.QUEUED})) == []
+    assert found("%") == [11]
+    assert found("_") == [12]
+    assert found("Ét") == []
+    assert found("ét") == [13]
+    assert found("12") == [14, 12]
+    assert found("1") == [14]
 
 
 def elements_are_read_page_by_page(home: Home) -> None:

@@ -41,6 +41,14 @@ class Seating:
         index.add(0, kind)
         return all(index.meeting(requirement, 1) for requirement in tags_of.parse(tags))
 
+    def fits(self, tags: Tags) -> bool:
+        """Whether an attached worker that does not drain meets the requirements `tags`."""
+        fleet = self._fleet
+        found = fleet.attached_bits & ~fleet.draining_bits
+        for requirement in tags_of.parse(tags):
+            found = fleet.tags.meeting(requirement, found)
+        return bool(found)
+
     def take(self, tags: Tags) -> Seat | None:
         """A slot for an attempt that requires `tags`; None if no worker has one."""
         worker = seat(self._fleet, tags_of.parse(tags))

@@ -15,6 +15,7 @@ import msgspec
 from dtask.core.jobs.events import StartedOver, TaskChanged
 from dtask.core.jobs.states import State
 from dtask.errors import Busy
+from dtask.scheduler.readers import Readers
 from dtask.wire.job_answers import EventAnswer
 
 #: Events that can be read again.
@@ -92,8 +93,7 @@ class Feed:
         self._ring: list[TaskChanged | None] = [None] * EVENTS_MAX
         #: The same as bytes, made when the first reader comes by.
         self._bytes: list[bytes | None] = [None] * EVENTS_MAX
-        self._sleepers: set[asyncio.Future[None]] = set()
-        self._readers = 0
+        self.readers = Readers(READERS_MAX, "events")
         self._waiters: dict[int, set[Waiter]] = {}
         self._waiting = 0
         #: The scheduler stops: nobody is to wait for anything.
@@ -112,8 +112,7 @@ class Feed:
         if self._waiters and (waiters := self._waiters.get(effect.job_id)) is not None:
             for waiter in waiters:
                 waiter.note(effect)
-        if self._sleepers:
-            self._wake()
+        self.readers.wake()
 
     def stop(self) -> None:
         """Let all who wait go: the scheduler stops."""
@@ -127,7 +126,7 @@ class Feed:
         self._wake_all()
 
     def _wake_all(self) -> None:
-        self._wake()
+        self.readers.wake()
         for waiters in self._waiters.values():
             for waiter in waiters:
                 waiter.wake()
@@ -174,25 +173,6 @@ class Feed:
 
     # Reading all
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Be one of the readers. Raises Busy if there are too many."""
-        if self._readers >= READERS_MAX:
-            raise Busy(
-                f"{READERS_MAX} requests read events, which is the limit: ask again later.",
-                code="too_many_waiters",
-            )
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
-
-    @property
-    def readers(self) -> int:
-        """How many requests read events."""
-        return self._readers
-
     def holds(self, last: int) -> bool:
         """Whether all events after `last` can still be read."""
         return self.oldest - 1 <= last < self._next
@@ -219,18 +199,7 @@ class Feed:
     async def beyond(self, last: int) -> None:
         """Wait until there is an event after `last`, or the scheduler stops."""
         if self._next - 1 == last and not self.stopping:
-            sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._sleepers.add(sleeper)
-            try:
-                await sleeper
-            finally:
-                self._sleepers.discard(sleeper)
-
-    def _wake(self) -> None:
-        sleepers, self._sleepers = self._sleepers, set()
-        for sleeper in sleepers:
-            if not sleeper.done():
-                sleeper.set_result(None)
+            await self.readers.woken()
 
 
 _encode: Final = msgspec.json.Encoder().encode

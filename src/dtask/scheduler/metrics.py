@@ -83,7 +83,7 @@ class Metrics:
             jobs=jobs,
             warming_up=cluster.warm_in_s() > 0,
             stalled_s=cluster.stalled_s,
-            feed_readers=self._feed.readers,
+            feed_readers=self._feed.readers.count,
         )
 
 

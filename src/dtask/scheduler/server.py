@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import uvicorn
 import uvloop
@@ -25,12 +25,15 @@ from dtask.scheduler.api.access import Access
 from dtask.scheduler.api.app import App
 from dtask.scheduler.api.pages import Page
 from dtask.scheduler.api.parts import JobParts, PageParts
+from dtask.scheduler.attention import Watch
 from dtask.scheduler.channels import Channels
 from dtask.scheduler.data import Data
 from dtask.scheduler.feed import Feed
+from dtask.scheduler.history import History
 from dtask.scheduler.job_lines import JobLines
 from dtask.scheduler.lag import watch_lag
 from dtask.scheduler.leftovers import remove_leftovers
+from dtask.scheduler.live import ChangedJobs, Live
 from dtask.scheduler.loop import Loop
 from dtask.scheduler.metrics import Metrics
 from dtask.scheduler.protocol import Sweep, connection_class
@@ -84,6 +87,7 @@ class SchedulerServer:
         access = Access(settings, self.token, self._sessions)
         channels = Channels(access, logs=self._data.logs, clock=clock)
         self.tallies = Tallies()
+        watch, changed = Watch(), ChangedJobs()
         self._loop = Loop(
             self.cluster,
             clock,
@@ -93,21 +97,20 @@ class SchedulerServer:
                 self._data.logs.perform,
                 self._feed.perform,
                 JobLines().perform,
+                watch.perform,
+                changed.perform,
             ],
             tallies=self.tallies,
         )
         channels.serve(self._loop)
         self._metrics = Metrics(self._loop, self._feed, clock)
+        self._history = History(self._loop, clock)
+        self._live = Live(self._loop, self._history, watch, changed, clock)
         parts = JobParts(self._feed, self._data.logs, self._data.blobs, self._data.directory)
+        for_pages = PageParts(self._sessions, clock, pages or {}, self._live, self._history)
         self._server = _Server(
             uvicorn.Config(
-                App(
-                    self._loop,
-                    access,
-                    parts,
-                    PageParts(self._sessions, clock, pages or {}),
-                    self._metrics,
-                ),
+                App(self._loop, access, parts, for_pages, self._metrics),
                 http=connection_class(self._sweep),
                 ws=socket_class(channels, self._sweep),
                 ws_max_size=MESSAGE_BYTES_MAX,
@@ -125,8 +128,7 @@ class SchedulerServer:
                 # The sweep ends what does not end by itself; this only bounds the sweep.
                 timeout_graceful_shutdown=settings.patience.stop_s + 1,
             ),
-            self._sweep,
-            self._feed,
+            (self._sweep, self._feed, self._live),
         )
 
     async def serve(self, *, started: Callable[[], None] = lambda: None) -> None:
@@ -143,6 +145,8 @@ class SchedulerServer:
                 self._loop.run(),
                 watch_lag(self.tallies),
                 self._sweep.run(self._server.server_state),
+                self._history.run(),
+                self._live.run(),
                 remove_leftovers(self._loop, self._data.logs, self._data.blobs),
             ):
                 helper = asyncio.create_task(never_ending)
@@ -197,13 +201,20 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{join_host_port(host, port)}"
 
 
+class Stops(Protocol):
+    """A part that lets those go who wait for something."""
+
+    def stop(self) -> None:
+        """The scheduler stops."""
+        ...
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, stopped at once instead of at its next look, and with exit code 0."""
 
-    def __init__(self, config: uvicorn.Config, sweep: Sweep, feed: Feed) -> None:
+    def __init__(self, config: uvicorn.Config, parts: tuple[Stops, ...]) -> None:
         super().__init__(config)
-        self._sweep = sweep
-        self._feed = feed
+        self._parts = parts
         self._stop_asked = asyncio.Event()
         self.on_started: Callable[[], None] = lambda: None
 
@@ -215,8 +226,8 @@ class _Server(uvicorn.Server):
     def stop(self) -> None:
         """Ask it to end."""
         self.should_exit = True
-        self._sweep.stop()
-        self._feed.stop()
+        for part in self._parts:
+            part.stop()
         self._stop_asked.set()
 
     async def main_loop(self) -> None:

@@ -34,7 +34,6 @@ class Tallies:
         self.refusals = 0
         #: From the last byte of a question to its answer; those of batches left out.
         self.latency = Histogram(LATENCY_BOUNDS_S)
-        self.latency_counts = self.latency.counts
         #: Heartbeats that were taken in.
         self.heartbeats = 0
         #: Jobs that were taken.

@@ -39,9 +39,18 @@ class Store(Protocol):
         ...
 
     def jobs(
-        self, *, states: frozenset[State], queue: str | None, before: int | None, limit: int
+        self,
+        *,
+        states: frozenset[State],
+        queue: str | None,
+        before: int | None,
+        limit: int,
+        search: str | None = None,
     ) -> list[JobRow]:
         """Jobs in one of these states (none given: any), the newest first, ids below `before`.
+
+        With `search`: those whose name has it in it, capital letters of ASCII or not, and the one
+        whose id it is.
 
         Their `spec` is left empty: it may be megabytes.
         """

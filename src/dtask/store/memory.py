@@ -113,9 +113,18 @@ class MemoryStore:
             return job.spec if job is not None else None
 
     def jobs(
-        self, *, states: frozenset[State], queue: str | None, before: int | None, limit: int
+        self,
+        *,
+        states: frozenset[State],
+        queue: str | None,
+        before: int | None,
+        limit: int,
+        search: str | None = None,
     ) -> list[JobRow]:
         """Jobs in one of these states (none given: any), the newest first, ids below `before`.
+
+        With `search`: those whose name has it in it, capital letters of ASCII or not, and the one
+        whose id it is.
 
         Their `spec` is left empty.
         """
@@ -127,6 +136,7 @@ class MemoryStore:
             if (before is None or row.job_id < before)
             and (not states or row.state in states)
             and queue in (None, row.queue)
+            and (search is None or _is_found(row, search))
         )
         return [replace(row, spec="") for row in islice(fitting, limit)]
 
@@ -179,6 +189,15 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to let go of: whoever has this store may load it again."""
+
+
+def _is_found(job: JobRow, search: str) -> bool:
+    return str(job.job_id) == search or _lower(search) in _lower(job.name)
+
+
+def _lower(text: str) -> str:
+    """As SQLite has it: other letters than those of ASCII stay as they are."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def _past(job: JobRow) -> Past:

@@ -111,10 +111,19 @@ def jobs(
     queue: str | None,
     before: int | None,
     limit: int,
+    search: str | None = None,
 ) -> list[JobRow]:
-    """Jobs in one of these states (none given: any), the newest first, ids below `before`."""
-    newest = "job_id < ? AND queue = ifnull(?, queue) ORDER BY job_id DESC LIMIT ?"
-    bounds = (ANY if before is None else before, queue, limit)
+    """Jobs in one of these states (none given: any), the newest first, ids below `before`.
+
+    With `search`: those whose name has it in it, or whose id it is.
+    """
+    bounds: tuple[object, ...] = (ANY if before is None else before, queue)
+    newest = "job_id < ? AND queue = ifnull(?, queue)"
+    if search is not None:
+        newest += " AND (instr(lower(name), lower(?)) OR CAST(job_id AS TEXT) = ?)"
+        bounds += (search, search)
+    newest += " ORDER BY job_id DESC LIMIT ?"
+    bounds += (limit,)
     if not states:
         return _JOBS_WITHOUT_SPEC.read(connection, f"WHERE {newest}", bounds)
     # The newest of each state, by the index, and of those the newest.

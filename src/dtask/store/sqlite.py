@@ -166,14 +166,25 @@ class SqliteStore:
             return queries.spec(reader, job_id)
 
     def jobs(
-        self, *, states: frozenset[State], queue: str | None, before: int | None, limit: int
+        self,
+        *,
+        states: frozenset[State],
+        queue: str | None,
+        before: int | None,
+        limit: int,
+        search: str | None = None,
     ) -> list[JobRow]:
         """Jobs in one of these states (none given: any), the newest first, ids below `before`.
+
+        With `search`: those whose name has it in it, capital letters of ASCII or not, and the one
+        whose id it is.
 
         Their `spec` is left empty.
         """
         with self._reading() as reader:
-            return queries.jobs(reader, states=states, queue=queue, before=before, limit=limit)
+            return queries.jobs(
+                reader, states=states, queue=queue, before=before, limit=limit, search=search
+            )
 
     def elements(
         self, job_id: int, task: str, *, states: frozenset[State], after: int, limit: int

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from dtask.core.jobs.model import TaskSpec
+from dtask.core.jobs.model import TaskSpec, When
 from dtask.core.jobs.states import Cause, State
 
 
@@ -31,6 +31,14 @@ class RetryAnswer(Struct, frozen=True):
     tasks: int
 
 
+class Progress(Struct, frozen=True):
+    """How many tasks and elements a job has, and how many of them have ended, and failed."""
+
+    total: int
+    ended: int
+    failed: int
+
+
 class JobSummary(Struct, frozen=True, omit_defaults=True):
     """One job of `GET /api/v1/jobs`."""
 
@@ -44,12 +52,17 @@ class JobSummary(Struct, frozen=True, omit_defaults=True):
     key: str | None = None
     #: A cancel was asked for.
     cancelled: bool = False
+    #: Not told when too much would have to be looked at.
+    tasks: Progress | None = None
 
 
 class TaskSummary(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How a task stands; of an array, all its elements together."""
 
     state: State
+    #: As submitted; told with the tasks of a job of several.
+    needs: list[str] = []
+    when: When = "all_succeeded"
     #: Of an array: how many elements are in each state.
     counts: dict[State, int] | None = None
     #: Attempts so far; failures and losses since the submit or the last retry that was asked for.
@@ -87,6 +100,8 @@ class JobAnswer(Struct, frozen=True, omit_defaults=True):
 class AttemptAnswer(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One run of a task or an element on one worker."""
 
+    #: Where attempts of several tasks are told.
+    task: str | None = None
     #: Of an array's element.
     index: int | None = None
     number: int
@@ -183,3 +198,27 @@ class BlobAnswer(Struct, frozen=True):
 
     sha256: str
     bytes: int
+
+
+class FailureGroup(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Tasks and elements that failed alike."""
+
+    job_name: str
+    task: str
+    cause: Cause | None
+    exit_code: int | None = None
+    error: str | None = None
+    #: Tasks and elements.
+    count: int
+    #: The newest first, some at most.
+    jobs: list[int]
+    last_at: float
+
+
+class FailuresAnswer(Struct, frozen=True):
+    """`GET /api/v1/failures`."""
+
+    #: The one that failed last comes first.
+    groups: list[FailureGroup]
+    #: False: there is more than was looked at.
+    complete: bool

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from dtask.core.placement import tags
 from dtask.errors import InvalidRequest
@@ -226,6 +226,8 @@ class WorkerRow(Struct, frozen=True):
     leases: int
     incarnation: str | None
     metrics: dict[str, Any]
+    #: Of the requirements that were asked about, those that it does not meet.
+    misses: list[str] | UnsetType = UNSET
 
 
 def check_id(text: str, field: str) -> None:

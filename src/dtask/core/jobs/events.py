@@ -102,6 +102,13 @@ class CountTasks(Struct, frozen=True):
     """Answer: TaskCounts."""
 
 
+class ListMisfits(Struct, frozen=True):
+    """What waits that no worker could take, were it idle? Answer: a list of Misfit."""
+
+    #: At most so many.
+    limit: int
+
+
 class ListHeld(Struct, frozen=True):
     """Which attempts does this worker hold? Answer: a list of AttemptName, by fence."""
 
@@ -225,6 +232,15 @@ class QueueView(Struct, frozen=True):
     running: int
     #: Epoch seconds when that one was queued which has waited longest for a slot.
     oldest_queued_at: float | None = None
+
+
+class Misfit(Struct, frozen=True):
+    """Requirements that no worker meets which jobs can run on."""
+
+    tags: tuple[str, ...]
+    #: The task, or the element, that stands first with them.
+    job_id: int
+    name: str
 
 
 class Reason(Struct, frozen=True):

@@ -21,8 +21,10 @@ from dtask.core.jobs.events import (
     Detached,
     Explain,
     ListHeld,
+    ListMisfits,
     ListQueues,
     Look,
+    Misfit,
     NeedsRecord,
     QueueView,
     Reports,
@@ -90,6 +92,7 @@ class Jobs:
             CountJobs: self._on_count,
             CountTasks: self._on_count_tasks,
             ListHeld: self._holding.held_by,
+            ListMisfits: self._on_list_misfits,
             Attach: self._holding.attach,
             Detached: self._holding.detached,
             Reports: self._holding.heed,
@@ -379,6 +382,9 @@ class Jobs:
         if event.name is not None:
             return [self._queue(event.name).view()]
         return [queue.view() for _, queue in sorted(self._lines.queues.items())]
+
+    def _on_list_misfits(self, event: ListMisfits) -> list[Misfit]:
+        return self._lines.misfits(event.limit)
 
     def _on_explain(self, event: Explain) -> Why:
         job = self._live(event.job_id, "It has ended")

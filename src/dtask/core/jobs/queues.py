@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Iterable
 from typing import Final
 
-from dtask.core.jobs.events import QueueCounts, QueueView
+from dtask.core.jobs.events import Misfit, QueueCounts, QueueView
 from dtask.core.jobs.job import PENDING, QUEUED, RUNNING, SCHEDULED, STATES, Element, Task
 from dtask.core.jobs.rows import QueueRow
 from dtask.core.jobs.seats import Seats, Tags
@@ -182,6 +182,11 @@ class Line:
         entry = self._entries[0][1]
         return entry.element(entry.fresh) if isinstance(entry, Task) else entry
 
+    def task(self) -> Task:
+        """The task of the first one that still waits, untouched."""
+        entry = self._entries[0][1]
+        return entry if isinstance(entry, Task) else entry.task
+
     def queued(self) -> list[float]:
         """When those that wait were queued."""
         return [entry.queued_at or 0.0 for _, entry in self._entries if _waits(entry)]
@@ -272,6 +277,18 @@ class Lines:
                 if len(self._looked) >= KINDS_MAX:
                     self._looked.clear()
                 self._looked[kind] = self._shuts
+
+    def misfits(self, limit: int) -> list[Misfit]:
+        """Of the demands that are shut, those that no worker could take, were it idle."""
+        found: list[Misfit] = []
+        for demand in self._shut:
+            if len(found) == limit:
+                break
+            waiting = [line for line in demand.lines.values() if line.head() is not None]
+            if waiting and not self._seats.fits(demand.tags):
+                first = waiting[0].task()
+                found.append(Misfit(demand.tags, first.job.job_id, str(first)))
+        return found
 
     def sweep(self) -> None:
         """Drop all lines in which nothing waits any more. To be called now and then."""

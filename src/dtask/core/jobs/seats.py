@@ -28,6 +28,10 @@ class Seats(Protocol):
         """Whether a worker of the tags `kind` meets the requirements `tags`."""
         ...
 
+    def fits(self, tags: Tags) -> bool:
+        """Whether a worker that is there meets the requirements `tags`, were it idle."""
+        ...
+
     def take(self, tags: Tags) -> Seat | None:
         """A slot for an attempt that requires `tags`; None if no worker has one."""
         ...

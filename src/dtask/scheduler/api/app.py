@@ -18,7 +18,16 @@ from dtask.scheduler.api.events import Events
 from dtask.scheduler.api.health import Health, Readiness
 from dtask.scheduler.api.heartbeat import Heartbeats
 from dtask.scheduler.api.job_log import Outputs, Results
-from dtask.scheduler.api.jobs import Cancels, JobList, JobLooks, Retries, Whys
+from dtask.scheduler.api.jobs import (
+    Cancels,
+    Failures,
+    JobAttempts,
+    JobList,
+    JobLooks,
+    Retries,
+    Whys,
+)
+from dtask.scheduler.api.live import Histories, LiveStreams
 from dtask.scheduler.api.metrics import Scrapes
 from dtask.scheduler.api.openapi import Description
 from dtask.scheduler.api.pages import Pages, go_home
@@ -32,7 +41,7 @@ from dtask.scheduler.api.schedule import Questions
 from dtask.scheduler.api.sessions import Codes, SessionLooks, SignIns, SignOuts
 from dtask.scheduler.api.submit import Submits
 from dtask.scheduler.api.tasks import Attempts, Elements, TaskLooks
-from dtask.scheduler.api.workers import Drains, Listing
+from dtask.scheduler.api.workers import Drains, Listing, WorkerLooks
 from dtask.scheduler.loop import Loop
 from dtask.scheduler.metrics import Metrics
 from dtask.wire.frames import PATH as CHANNEL_PATH
@@ -93,7 +102,7 @@ class App:
                 Drains(loop, drained=False),
                 Needs.TOKEN,
             ),
-            *_of_pages(pages),
+            *_of_pages(loop, pages),
             Entry("GET", "/metrics", Scrapes(metrics), Needs.PLACEMENT),
             Entry("GET", "/healthz", Health(), Needs.NOTHING),
             Entry("GET", "/readyz", Readiness(loop), Needs.NOTHING),
@@ -188,6 +197,7 @@ def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
         ("DELETE", job, cancels),
         ("POST", job + "/retry", Retries(loop)),
         ("GET", job + "/why", Whys(loop)),
+        ("GET", job + "/attempts", JobAttempts(loop)),
         ("GET", task, TaskLooks(loop)),
         ("DELETE", task, cancels),
         ("GET", task + "/log", Outputs(loop, parts)),
@@ -195,6 +205,7 @@ def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
         ("GET", task + "/elements", Elements(loop)),
         ("GET", task + "/states", ElementStates(loop)),
         ("GET", task + "/attempts", Attempts(loop)),
+        ("GET", "/api/v1/failures", Failures(loop)),
         ("GET", "/api/v1/events", Events(parts)),
         ("GET", "/api/v1/queues", QueueList(loop)),
         ("GET", queue, QueueLooks(loop)),
@@ -209,13 +220,21 @@ def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
         yield Entry(method, path, endpoint, Needs.TOKEN, has_body)
 
 
-def _of_pages(parts: PageParts) -> Iterator[Entry]:
+def _of_pages(loop: Loop, parts: PageParts) -> Iterator[Entry]:
     """The routes of browsers: the pages, and what lets them in."""
     sessions, clock, session = parts.sessions, parts.clock, "/api/v1/session"
     yield Entry("POST", "/api/v1/sign-in-codes", Codes(sessions), Needs.TOKEN)
     yield Entry("GET", session, SessionLooks(sessions, clock), Needs.NOTHING)
     yield Entry("POST", session, SignIns(sessions, clock), Needs.NOTHING, has_body=True)
     yield Entry("DELETE", session, SignOuts(sessions, clock), Needs.NOTHING)
+    yield Entry("GET", "/api/v1/live", LiveStreams(parts.live), Needs.TOKEN)
+    yield Entry(
+        "GET",
+        "/api/v1/workers/{worker_id:path}",
+        WorkerLooks(loop, parts.history),
+        Needs.TOKEN,
+    )
+    yield Entry("GET", "/api/v1/history", Histories(parts.history), Needs.TOKEN)
     yield Entry("GET", "/", go_home, Needs.NOTHING)
     yield Entry("GET", "/dashboard", go_home, Needs.NOTHING)
     yield Entry("GET", "/dashboard/{file:path}", Pages(parts.pages), Needs.NOTHING)

@@ -21,7 +21,8 @@ TOGETHER_S: Final = 0.01
 #: A reader that was cut off comes back after so many milliseconds.
 RETRY_MS: Final = 1_000
 
-_HEADERS: Final = [
+#: The head of a stream.
+STREAM: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # a proxy is not to keep events back
@@ -46,10 +47,10 @@ class Events:
         wanted = Filter(
             None if job is None else job_id(job, "job"), queue, states_of(found) or None
         )
-        after = _last_seen(scope, found)
+        after = last_seen(scope, found)
         follows = number(found, "follow", least=0, most=1) != 0
-        with self._feed.reading():
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        with self._feed.readers.reading():
+            await send({"type": "http.response.start", "status": 200, "headers": STREAM})
             if scope["method"] != "HEAD":
                 async with Caller(receive) as caller:
                     await self._stream(wanted, after, caller, send, follows=follows)
@@ -91,7 +92,7 @@ def _gap(last: int, oldest: int) -> bytes:
     return b"id: %d\nevent: gap\ndata: %b\n\n" % (oldest - 1, data)
 
 
-def _last_seen(scope: Scope, found: dict[str, list[str]]) -> int | None:
+def last_seen(scope: Scope, found: dict[str, list[str]]) -> int | None:
     """The id of the last event that the reader has seen. Raises InvalidRequest."""
     after = number(found, "after", least=0, most=FENCE_MAX)
     for name, value in scope["headers"]:

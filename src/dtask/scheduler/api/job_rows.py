@@ -1,6 +1,7 @@
 """From rows of the store to what is answered about jobs. All of it for reader threads."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -8,6 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from dtask.core.jobs.events import Reason, Why
+from dtask.core.jobs.model import When
 from dtask.core.jobs.names import attempt_text
 from dtask.core.jobs.rows import WHOLE, AttemptRow, JobRecord, JobRow, TaskRow
 from dtask.core.jobs.states import ENDS, Cause, State
@@ -20,6 +22,7 @@ from dtask.wire.job_answers import (
     ElementsAnswer,
     JobAnswer,
     JobSummary,
+    Progress,
     TaskSummary,
 )
 from dtask.wire.limits import LAST_ATTEMPTS_MAX, ROWS_LOOKED_AT_MAX
@@ -43,7 +46,15 @@ class _TaskAnswer(Struct, frozen=True):
     attempts: list[AttemptAnswer]
 
 
+class _Links(Struct):
+    """Of a task's spec, how it hangs together with others."""
+
+    needs: list[str] = []
+    when: When = "all_succeeded"
+
+
 _specs: Final = msgspec.json.Decoder(_Specs).decode
+_links: Final = msgspec.json.Decoder(_Links).decode
 
 
 def jobs(
@@ -51,12 +62,23 @@ def jobs(
     *,
     states: frozenset[State],
     queue: str | None,
+    search: str | None,
     before: int | None,
     limit: int,
 ) -> bytes:
     """A page of jobs, the newest first."""
-    rows = store.jobs(states=states, queue=queue, before=before, limit=limit)
-    return encode_struct([_job_summary(row) for row in rows])
+    rows = store.jobs(states=states, queue=queue, search=search, before=before, limit=limit)
+    summaries = []
+    looked_at = 0
+    for row in rows:
+        progress = None
+        if looked_at < ROWS_LOOKED_AT_MAX:
+            record = store.record(row.job_id, elements=False)
+            if record is not None:
+                looked_at += len(record.tasks)
+                progress = _progress(record.tasks)
+        summaries.append(_job_summary(row, progress))
+    return encode_struct(summaries)
 
 
 def job(store: Store, job_id: int) -> bytes:
@@ -64,8 +86,10 @@ def job(store: Store, job_id: int) -> bytes:
     record = _record(store, job_id)
     row = record.job
     last = _last_attempts(store, record)
+    specs = _spec_of(store, job_id).tasks if len(record.tasks) > 1 else {}
+    rows = {task.task: task for task in record.tasks}
     tasks = {
-        task.task: _task_summary(task, last.get(task.task)) for task in _in_order(store, record)
+        name: _task_summary(rows[name], last.get(name), specs.get(name)) for name in specs or rows
     }
     answer = JobAnswer(
         row.job_id,
@@ -105,6 +129,15 @@ def attempts(store: Store, job_id: int, name: str, index: int, limit: int) -> by
         _check_index(row, index)
     rows = store.attempts(job_id, name, None if index == WHOLE else index, limit=limit)
     return encode_struct([_attempt_answer(attempt) for attempt in rows])
+
+
+def job_attempts(store: Store, job_id: int, limit: int) -> bytes:
+    """Attempts of all tasks of a job, the newest first. Raises NotFound."""
+    _record(store, job_id)
+    rows = store.attempts(job_id, None, None, limit=limit)
+    return encode_struct(
+        [msgspec.structs.replace(_attempt_answer(row), task=row.task) for row in rows]
+    )
 
 
 def attempt(store: Store, job_id: int, name: str, index: int, number: int | None) -> AttemptRow:
@@ -367,7 +400,15 @@ _ENDINGS: Final[dict[Cause | None, str]] = {
 # Answers
 
 
-def _job_summary(row: JobRow) -> JobSummary:
+def _progress(tasks: list[TaskRow]) -> Progress:
+    """How far the tasks of a job are, by their rows as a whole."""
+    counts: Counter[State] = Counter()
+    for row in tasks:
+        counts.update({row.state: 1} if row.counts is None else _counts(row))
+    return Progress(counts.total(), sum(counts[state] for state in ENDS), counts[State.FAILED])
+
+
+def _job_summary(row: JobRow, progress: Progress | None) -> JobSummary:
     return JobSummary(
         row.job_id,
         row.name,
@@ -378,12 +419,16 @@ def _job_summary(row: JobRow) -> JobSummary:
         row.ended_at,
         row.key,
         row.cancelled,
+        progress,
     )
 
 
-def _task_summary(row: TaskRow, last: AttemptRow | None) -> TaskSummary:
+def _task_summary(row: TaskRow, last: AttemptRow | None, spec: Raw | None = None) -> TaskSummary:
+    links = _links(spec) if spec is not None else _Links()
     return TaskSummary(
         state=row.state,
+        needs=links.needs,
+        when=links.when,
         counts=None if row.counts is None else _counts(row),
         number=row.number,
         failures=row.failures,

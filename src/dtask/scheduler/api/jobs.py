@@ -12,12 +12,13 @@ from dtask.core.jobs.events import (
     Stopping,
     Why,
 )
+from dtask.core.jobs.model import NAME_CHARS_MAX
 from dtask.core.jobs.names import check_task_name
 from dtask.core.jobs.rows import WHOLE
 from dtask.core.jobs.states import ENDS
 from dtask.errors import Conflict, InvalidRequest
 from dtask.scheduler import log
-from dtask.scheduler.api import job_rows
+from dtask.scheduler.api import failures, job_rows
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_raw, send_struct
 from dtask.scheduler.api.body import read_body
 from dtask.scheduler.api.caller import Caller
@@ -35,7 +36,12 @@ from dtask.scheduler.loop import Loop
 from dtask.wire.codec import Body
 from dtask.wire.job_answers import CancelAnswer, RetryAnswer
 from dtask.wire.jobs import RetryBody
-from dtask.wire.limits import BODY_BYTES_MAX, JOBS_LIMIT_MAX, LIMIT_DEFAULT
+from dtask.wire.limits import (
+    ATTEMPTS_LIMIT_MAX,
+    BODY_BYTES_MAX,
+    JOBS_LIMIT_MAX,
+    LIMIT_DEFAULT,
+)
 
 
 class JobList:
@@ -46,7 +52,7 @@ class JobList:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send, _trusted: bool) -> None:
         """A page of the jobs in one of the `state`s and the `queue`."""
-        found = parameters(scope, "state", "queue", "limit", "before")
+        found = parameters(scope, "state", "queue", "search", "limit", "before")
         queue = single(found, "queue")
         if queue is not None:
             check_task_name(queue, "queue")
@@ -55,9 +61,52 @@ class JobList:
             self._loop.store,
             states=states_of(found),
             queue=queue,
+            search=_search(found),
             before=number(found, "before", least=1, most=JOB_ID_MAX),
             limit=number(found, "limit", least=1, most=JOBS_LIMIT_MAX) or LIMIT_DEFAULT,
         )
+        await send_raw(send, body)
+
+
+def _search(found: dict[str, list[str]]) -> str | None:
+    text = single(found, "search")
+    if text is not None and not 0 < len(text) <= NAME_CHARS_MAX:
+        raise InvalidRequest(
+            f"search: expected 1 to {NAME_CHARS_MAX} characters of a name, or a job's number.",
+            code="malformed",
+            field="search",
+        )
+    return text
+
+
+class JobAttempts:
+    """The endpoint that lists the attempts of all tasks of a job."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send, _trusted: bool) -> None:
+        """The newest first."""
+        found = parameters(scope, "limit")
+        limit = number(found, "limit", least=1, most=ATTEMPTS_LIMIT_MAX) or LIMIT_DEFAULT
+        store, job_id = self._loop.store, job_id_of(scope)
+        await send_raw(send, await self._loop.read(job_rows.job_attempts, store, job_id, limit))
+
+
+class Failures:
+    """The endpoint that lists what has failed, by what it failed of."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send, _trusted: bool) -> None:
+        """The newest first."""
+        found = parameters(scope, "queue", "limit")
+        queue = single(found, "queue")
+        if queue is not None:
+            check_task_name(queue, "queue")
+        limit = number(found, "limit", least=1, most=JOBS_LIMIT_MAX) or LIMIT_DEFAULT
+        body = await self._loop.read(failures.groups, self._loop.store, queue=queue, limit=limit)
         await send_raw(send, body)
 
 

@@ -191,6 +191,7 @@ def _workers() -> Json:
         parameters=[
             parameter("tag", tag, "Requirements, repeated or joined by commas; all must hold."),
             parameter("status", status, "One of these statuses."),
+            parameter("requires", tag, "Likewise; each worker tells which it does not meet."),
             parameter("limit", limit, "At most so many."),
             parameter("after", {"type": "string"}, "Those after this worker id."),
         ],

@@ -3,7 +3,7 @@
 from typing import Final
 
 from dtask.core.jobs.events import QueueView, Stats, Why
-from dtask.core.jobs.model import ELEMENTS_MAX
+from dtask.core.jobs.model import ELEMENTS_MAX, NAME_CHARS_MAX
 from dtask.core.jobs.names import TASK_NAME_PATTERN
 from dtask.core.jobs.states import State
 from dtask.scheduler.api.job_query import JOB_ID_MAX, NUMBER_MAX
@@ -25,6 +25,7 @@ from dtask.wire.job_answers import (
     CancelAnswer,
     ElementsAnswer,
     EventAnswer,
+    FailuresAnswer,
     JobAnswer,
     JobSummary,
     RetryAnswer,
@@ -58,6 +59,7 @@ TYPES: Final = (
     CancelAnswer,
     RetryAnswer,
     EventAnswer,
+    FailuresAnswer,
     BlobAnswer,
     Why,
     QueueView,
@@ -71,6 +73,7 @@ _BODY: Final = (*WITH_BODY, "store_failed")
 _NAME: Final[Json] = {"type": "string", "pattern": f"^{TASK_NAME_PATTERN}$"}
 _TEXT: Final[Json] = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
 _STATE: Final[Json] = {"type": "array", "items": {"enum": [state.value for state in State]}}
+_SEARCH: Final[Json] = {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}
 _FLAG: Final[Json] = {"type": "integer", "minimum": 0, "maximum": 1}
 _FILE: Final[Json] = {"type": "string", "contentMediaType": BYTES}
 
@@ -107,6 +110,8 @@ def paths() -> Json:
         job: {"get": _look(), "delete": _cancel()},
         f"{job}/retry": {"post": _retry()},
         f"{job}/why": {"get": _why()},
+        f"{job}/attempts": {"get": _job_attempts()},
+        "/api/v1/failures": {"get": _failures()},
         task: {"get": _task(), "delete": _cancel_task()},
         f"{task}/elements": {"get": _elements()},
         f"{task}/states": {"get": _states()},
@@ -152,6 +157,7 @@ def _list() -> Json:
         parameters=[
             parameter("state", _STATE, "In one of these states."),
             parameter("queue", _NAME, "Of this queue."),
+            parameter("search", _SEARCH, "With this in the name, or of this number."),
             _limit(JOBS_LIMIT_MAX),
             parameter("before", _whole(1, JOB_ID_MAX), "Those with a lower number."),
         ],
@@ -272,6 +278,28 @@ def _attempts() -> Json:
         {"type": "array", "items": ref(AttemptAnswer)},
         (*_ANY, "no_job", "no_task"),
         parameters=[_JOB, _TASK, _INDEX, _limit(ATTEMPTS_LIMIT_MAX)],
+        security=TOKEN,
+    )
+
+
+def _job_attempts() -> Json:
+    return operation(
+        "jobAttempts",
+        "The attempts of all tasks of a job, the newest first.",
+        {"type": "array", "items": ref(AttemptAnswer)},
+        (*_ANY, "no_job"),
+        parameters=[_JOB, _limit(ATTEMPTS_LIMIT_MAX)],
+        security=TOKEN,
+    )
+
+
+def _failures() -> Json:
+    return operation(
+        "failures",
+        "What failed, by what it failed of.",
+        ref(FailuresAnswer),
+        _ANY,
+        parameters=[parameter("queue", _NAME, "In this queue."), _limit(JOBS_LIMIT_MAX)],
         security=TOKEN,
     )
 

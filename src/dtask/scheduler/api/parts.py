@@ -8,6 +8,8 @@ from dtask.clock import Clock
 from dtask.scheduler.api.pages import Page
 from dtask.scheduler.blobs import Blobs
 from dtask.scheduler.feed import Feed
+from dtask.scheduler.history import History
+from dtask.scheduler.live import Live
 from dtask.scheduler.logs import Logs
 from dtask.scheduler.sessions import Sessions
 
@@ -29,3 +31,5 @@ class PageParts(NamedTuple):
     clock: Clock
     #: The files below `/dashboard/`, by their path there.
     pages: Mapping[str, Page]
+    live: Live
+    history: History
