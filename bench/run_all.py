@@ -8,6 +8,7 @@ PROGRAMS = (
     "core",
     "over_http",
     "heartbeats",
+    "viewers",
     "memory",
     "start",
     "short_tasks",
