@@ -42,7 +42,7 @@ function Whole({ jobId, job, query, reload }) {
   first.current ??= firstToShow(tasks); // it stays: what is looked at doesn't jump
   const chosen = chosenOf(query, job, first.current);
   const isLive = !isEnd(job.state);
-  const link = (place) => ({ to: `/jobs/${jobId}`, query: queryOf({ view: query.get("view"), ...place }) });
+  const link = (place) => ({ to: `/jobs/${jobId}`, query: { view: query.get("view"), ...place } });
   return html`
     <${Page} title=${job.name || `Job ${jobId}`} above=${html`<${Link} to="/jobs">Jobs<//> / ${jobId}`}
              lead=${html`<${Lead} job=${job} counts=${counts} />`}
@@ -102,7 +102,7 @@ function chosenOf(query, job, first) {
     task,
     index: isArray ? number("index") : null,
     attempt: number("attempt"),
-    stream: query.get("stream") === "stderr" ? "stderr" : "stdout",
+    stream: ["stdout", "stderr"].find((stream) => stream === query.get("stream")) ?? null,
   };
 }
 
@@ -113,7 +113,3 @@ function firstToShow(tasks) {
   return (of("failed") ?? of("running") ?? tasks[0])[0];
 }
 
-/** Without what is the default, so that addresses stay short. */
-function queryOf({ stream, ...rest }) {
-  return { ...rest, stream: stream === "stdout" ? null : stream };
-}

@@ -16,17 +16,29 @@ self.onmessage = ({ data: { names, needs } }) => {
     for (const need of needs.get(name)) graph.setEdge(numbers.get(need), number);
   }
   layout(graph);
-  const boxes = new Map(
-    names.map((name) => {
-      const { x, y, width, height } = graph.node(numbers.get(name));
-      return [name, { x, y, width, height }];
-    }),
-  );
+  const { width, height } = graph.graph();
+  const nodes = names.map((name) => graph.node(numbers.get(name)));
+  const down = isUpsideDown(nodes) ? (y) => height - y : (y) => y;
+  const boxes = new Map(names.map((name, at) => [name, boxOf(nodes[at], down)]));
   const ways = graph.edges().map((edge) => ({
     from: names[Number(edge.v)],
     to: names[Number(edge.w)],
-    points: graph.edge(edge).points.map(({ x, y }) => ({ x, y })),
+    points: graph.edge(edge).points.map(({ x, y }) => ({ x, y: down(y) })),
   }));
-  const { width, height } = graph.graph();
   self.postMessage({ boxes, ways, width, height });
 };
+
+function boxOf({ x, y, width, height }, down) {
+  return { x, y: down(y), width, height };
+}
+
+/** Whether tasks of one column stand rather against the order in which they were submitted. */
+function isUpsideDown(nodes) {
+  let balance = 0;
+  for (const [at, node] of nodes.entries()) {
+    for (const later of nodes.slice(at + 1)) {
+      if (Math.abs(later.x - node.x) < 1) balance += Math.sign(later.y - node.y);
+    }
+  }
+  return balance < 0;
+}

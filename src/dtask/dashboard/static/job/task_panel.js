@@ -56,7 +56,7 @@ function Runs({ jobId, task, chosen, title, alone, done, link }) {
   return html`
     <div class="run">
       <${Panel} title=${title} aside=${aside} class="run-log">
-        ${row ? html`<${LogViewer} key=${row.number} place=${of} row=${row} stream=${chosen.stream} choose=${(stream) => setQuery({ stream: stream === "stdout" ? null : stream })} />`
+        ${row ? html`<${LogViewer} key=${row.number} place=${of} row=${row} stream=${chosen.stream ?? streamOf(row)} choose=${(stream) => setQuery({ stream })} />`
               : html`<${NotYet} jobId=${jobId} place=${place} state=${state} />`}
       <//>
       <div class="run-side">
@@ -69,6 +69,11 @@ function Runs({ jobId, task, chosen, title, alone, done, link }) {
         <//>`}
     </div>
   `;
+}
+
+/** The one that was written to, if it was only one. */
+function streamOf({ stdout_bytes: out = 0, stderr_bytes: err = 0 }) {
+  return out === 0 && err > 0 ? "stderr" : "stdout";
 }
 
 function AttemptChoice({ rows, number }) {
