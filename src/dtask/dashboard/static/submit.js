@@ -13,7 +13,7 @@ export function Submit({ query }) {
       <button type="button" aria-pressed=${isFile} onClick=${() => setQuery({ as: "file" })}>Job file</button>
     </div>`;
   const lead = isFile
-    ? "A graph of tasks, as YAML or JSON: the same file that `dtask submit` takes."
+    ? html`A graph of tasks, as YAML or JSON: the same file that <code>dtask submit</code> takes.`
     : "One program with its words, once or as an array.";
   return html`
     <${Page} title="Submit" lead=${lead} actions=${tabs}>
