@@ -94,6 +94,24 @@ def test_a_log_is_followed_while_it_is_written(jobs: Cluster, page: Page) -> Non
     expect(page.locator(".log-standing")).to_contain_text("3 lines, 27 B read")
 
 
+def test_a_log_goes_on_after_the_scheduler_was_killed(
+    jobs: Cluster, page: Page, expected: set[str]
+) -> None:
+    job_id = jobs.submit(command=sh(f"echo before; {jobs.gate('killed')}; echo after"))
+    jobs.site.open(page, f"/jobs/{job_id}")
+    expect(log(page)).to_have_text("before")
+    expected.add("net::ERR_")
+    jobs.processes.kill_scheduler()
+    expect(page.locator(".log-standing")).to_contain_text("The connection broke: trying again")
+    jobs.processes.start_scheduler()
+    jobs.processes.await_workers(1)
+    expect(page.locator(".log-standing")).to_contain_text("Following it as it is written")
+    jobs.open_gate("killed")
+    expect(page.locator(".log-standing")).to_contain_text("this is all")
+    assert log(page).locator(".log-line").all_inner_texts() == ["before", "after"]
+    expect(page.locator(".job-state")).to_have_text("succeeded")
+
+
 def test_a_log_is_searched_and_the_other_stream_is_shown(jobs: Cluster, page: Page) -> None:
     job_id = jobs.submit(command=sh("seq 1 5000; echo 'oh NO' >&2"))
     jobs.await_state(job_id, "succeeded")
@@ -212,7 +230,6 @@ def test_an_array_is_a_grid_whose_cells_open_elements(jobs: Cluster, page: Page)
     grid.click(position={"x": 45, "y": 8})
     expect(log(page)).to_have_text("item 2")
     grid.focus()
-    page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(log(page)).to_have_text("item 3")

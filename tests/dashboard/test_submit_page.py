@@ -103,16 +103,16 @@ def test_what_is_wrong_in_a_field_is_said_beside_it(
         "Expected a duration such as 90, 5m, 2h or 1h30m."
     )
     page.get_by_label("Timeout").fill("")
-    page.get_by_label("Tags").fill("gpu>>3")
+    page.get_by_label("Tags", exact=True).fill("gpu>>3")
     expected.update({"400", "404"})
     submit(page)
-    expect(page.get_by_label("Tags")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Tags", exact=True)).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_role("alert")).to_contain_text("gpu>>3")
-    page.get_by_label("Tags").fill("")
-    page.get_by_label("Queue").fill("nowhere")
+    page.get_by_label("Tags", exact=True).fill("")
+    page.get_by_label("Queue", exact=True).fill("nowhere")
     submit(page)
     expect(page.get_by_role("alert")).to_contain_text("There is no queue 'nowhere'")
-    expect(page.get_by_label("Queue")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Queue", exact=True)).to_have_attribute("aria-invalid", "true")
 
 
 WRONG = """\
@@ -157,8 +157,8 @@ def test_what_is_no_yaml_is_told_while_it_is_typed(jobs: Cluster, page: Page) ->
     jobs.site.open(page, "/submit?as=file")
     editor = page.get_by_label("Job file, YAML or JSON")
     editor.fill("name: x\ntasks: {a: {command: [true]}\n")
-    expect(page.locator(".file-said")).to_contain_text("Line 2:")
-    expect(page.locator(".line-numbers .wrong")).to_have_text("2")
+    expect(page.locator(".file-said")).to_contain_text("Line 3: Flow map")
+    expect(page.locator(".line-numbers .wrong")).to_have_text("3")
     editor.fill("")
     editor.press_sequentially("tasks:\na:\ncommand: [echo, <b>hi</b>]")
     assert editor.input_value() == "tasks:\n  a:\n    command: [echo, <b>hi</b>]"
