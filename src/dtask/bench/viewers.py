@@ -28,7 +28,8 @@ async def view(url: str, token: str, viewers: int) -> None:
         transport, _ = await loop.create_connection(_Viewer, host, port)
         transport.write(head.encode())
     while True:
-        print(_Viewer.read_bytes, flush=True)  # noqa: T201 (whoever started it reads on)
+        sys.stdout.write(f"{_Viewer.read_bytes}\n")
+        sys.stdout.flush()
         await asyncio.sleep(1)
 
 
