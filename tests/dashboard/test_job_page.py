@@ -53,14 +53,10 @@ def test_a_graph_turns_green_while_it_is_watched(jobs: Cluster, page: Page) -> N
         expect(box(page, task)).to_have_attribute("data-state", "succeeded")
     expect(page.locator(".job-state")).to_have_text("succeeded")
     expect(page.locator(".job-lead .progress-numbers")).to_have_text("5 / 5")
-    green, red = (
-        page.locator("body").evaluate(
-            "(body, name) => getComputedStyle(body).getPropertyValue(name).trim()", name
-        )
-        for name in ("--ok-soft", "--bad-soft")
+    green = page.locator("body").evaluate(
+        "body => getComputedStyle(body).getPropertyValue('--ok-soft').trim()"
     )
-    fill = box(page, "last").locator(".graph-rect").evaluate("rect => getComputedStyle(rect).fill")
-    assert fill == rgb(green) != rgb(red)
+    expect(box(page, "last").locator(".graph-rect")).to_have_css("fill", rgb(green))
 
 
 def test_a_graph_is_gone_through_by_keys_and_is_there_as_a_list(jobs: Cluster, page: Page) -> None:
@@ -295,12 +291,14 @@ def test_one_job_can_be_read_by_everybody(jobs: Cluster, page: Page, width: int)
     page.set_viewport_size({"width": width, "height": 900})
     jobs.site.open(page, f"/jobs/{job_id}")
     expect(log(page)).to_contain_text("paper")
-    for query in ("", "?view=tasks", "?view=timeline", "?view=attempts", "?task=tile"):
+    queries = ("", "?view=tasks", "?view=timeline", "?view=attempts", "?task=tile&index=3")
+    for query in queries:
         page.goto(f"{jobs.site.url}/dashboard/#/jobs/{job_id}{query}")
         expect(page.locator(".views")).to_be_visible()
         expect(page.locator(".loading")).to_have_count(0)
         assert_no_sideways_scroll(page)
-        assert_accessible(page)
+        if width > 1000 or query == queries[-1]:
+            assert_accessible(page)
 
 
 def rgb(colour: str) -> str:

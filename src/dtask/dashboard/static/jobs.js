@@ -1,7 +1,7 @@
 // All jobs, the newest first: filtered, searched, page by page, and live as far as they are shown.
 import { useResource } from "./api.js";
 import { count } from "./formats.js";
-import { html, useState } from "./html.js";
+import { html, useRef } from "./html.js";
 import { useJobsChanged, useSelected } from "./live.js";
 import { Age, Choice, Empty, ErrorNote, Lasting, Loading, Pager, Panel, StateBadge, Typed } from "./parts.js";
 import { Link, Page, setQuery } from "./router.js";
@@ -29,6 +29,7 @@ export function Jobs({ query }) {
   const asked = { state: statesOf(state), queue, search, before, limit: ROWS };
   const { data, error, reload } = useResource("jobs", asked);
   useFreshRows(data, before === "", reload);
+  const trail = useTrail(`${state} ${queue} ${search}`);
   const isFiltered = Boolean(state || queue || search);
   return html`
     <${Page} title="Jobs" actions=${html`<${Link} to="/submit" class="button primary">Submit a job<//>`}>
@@ -39,7 +40,7 @@ export function Jobs({ query }) {
         ${data && html`
           <${Panel} flush>
             ${data.length > 0 ? html`<${Table} rows=${data} />` : html`<${Nothing} isFiltered=${isFiltered} isLater=${before !== ""} search=${search} />`}
-            <${Pages} key=${`${state} ${queue} ${search}`} rows=${data} before=${before} />
+            <${Pages} rows=${data} before=${before} trail=${trail} />
           <//>`}
       </div>
     <//>
@@ -112,20 +113,23 @@ function Nothing({ isFiltered, isLater, search }) {
     <//>`;
 }
 
-/** Older and newer pages. Which pages came before this one is remembered while the filters stay. */
-function Pages({ rows, before }) {
-  const [trail, setTrail] = useState([]);
+/** The pages that came before this one, as long as the filters stay the same. */
+function useTrail(filters) {
+  const trail = useRef({ filters, pages: [] });
+  if (trail.current.filters !== filters) trail.current = { filters, pages: [] };
+  return trail.current.pages;
+}
+
+/** Older and newer pages. */
+function Pages({ rows, before, trail }) {
   const hasOlder = rows.length === ROWS;
   if (!hasOlder && before === "") return null;
   const older = () => {
-    setTrail([...trail, before]);
+    trail.push(before);
     setQuery({ before: rows.at(-1).job_id });
     scrollTo(0, 0);
   };
-  const newer = () => {
-    setQuery({ before: trail.at(-1) ?? null });
-    setTrail(trail.slice(0, -1));
-  };
+  const newer = () => setQuery({ before: trail.pop() ?? null });
   const label = rows.length === 0 ? "" : `Jobs ${count(rows[0].job_id)} to ${count(rows.at(-1).job_id)}`;
   return html`<${Pager} label=${label} previous=${before === "" ? null : newer} next=${hasOlder ? older : null} />`;
 }
