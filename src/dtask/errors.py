@@ -133,6 +133,9 @@ CODES: dict[str, CodeInfo] = {
     "stale_fence": CodeInfo(Conflict, 409, "A newer fence of this task has been seen."),
     "key_taken": CodeInfo(Conflict, 409, "Another job was submitted with this key."),
     "job_ended": CodeInfo(Conflict, 409, "The job has ended, or is not where this can be done."),
+    "upstream": CodeInfo(
+        Conflict, 409, "It would be skipped again: retry what it needs, or comes after, first."
+    ),
     "store_in_use": CodeInfo(Conflict, 409, "Another scheduler uses the data directory."),
     "store_newer": CodeInfo(Conflict, 409, "A newer dtask wrote the store."),
     "file_exists": CodeInfo(Conflict, 409, "The file is there already, and is not overwritten."),

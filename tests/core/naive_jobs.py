@@ -177,13 +177,23 @@ class Jobs:
         self.settle(now)
         return stopped
 
-    def retry(self, job_id: int, task: str | None, again: str, now: float) -> int:
+    def retry(self, job_id: int, task: str | None, again: str, now: float) -> int | None:
+        """How many elements start over; None if some would, but for what they need."""
         job = self.jobs[job_id]
         was_over = job.ended()
         names = set(job.tasks if task is None else (task,))
         while more := {n for n, s in job.spec.tasks.items() if names & set(s.needs)} - names:
             names |= more
         codes = ("failed", "skipped") if again == "failed" else ("failed", "skipped", "cancelled")
+        names = {name for name in names if any(e.state in codes for e in job.tasks[name])}
+        wanted = bool(names)
+        while hopeless := {name for name in names if self.hopeless(job, name, names)}:
+            names -= hopeless
+        comes_after = job.spec.after if was_over and job.spec.when == "all_succeeded" else ()
+        if not all(map(self.good, comes_after)):
+            names = set()
+        if wanted and not names:
+            return None
         chosen = [e for name in names for e in job.tasks[name] if e.state in codes]
         for element in chosen:
             element.move("pending")
@@ -196,6 +206,13 @@ class Jobs:
                     other.after.add(job_id)
         self.settle(now)
         return len(chosen)
+
+    def hopeless(self, job: Job, name: str, again: set[str]) -> bool:
+        """Whether a task needs another one that did not succeed and does not start over."""
+        spec = job.spec.tasks[name]
+        lasting = [{e.state for e in job.tasks[need]} for need in spec.needs if need not in again]
+        bad = any(not states & {*LIVE} and states != {"succeeded"} for states in lasting)
+        return bad and spec.when == "all_succeeded"
 
     def dispatch(self, attempt: Attempt, now: float) -> None:
         """A worker is given this."""

@@ -7,7 +7,7 @@ from dtask.core.jobs import retry
 from dtask.core.jobs.events import NeedsRecord, RetryJob, StopAttempt
 from dtask.core.jobs.model import Retry
 from dtask.core.jobs.states import Cause, State
-from dtask.errors import Busy, NotFound
+from dtask.errors import Busy, Conflict, NotFound
 
 # By themselves
 
@@ -233,36 +233,53 @@ def test_a_retry_of_a_live_job_starts_over_what_has_failed_so_far(jobs: Env) -> 
     assert jobs.states(job) == {"a": State.SUCCEEDED, "long": State.RUNNING}
 
 
-def test_a_retry_of_what_needs_a_failed_task_is_skipped_again(jobs: Env) -> None:
+def test_what_would_be_skipped_again_is_not_tried_again_but_told_what_it_needs(jobs: Env) -> None:
     jobs.attach("w1")
-    job = jobs.submit({"a": {}, "b": {"needs": ["a"]}})
-    jobs.run("1/a", exit_code=1)
-    assert jobs.retry(job, "b") == 1
-    assert jobs.state(job) is State.FAILED
-    assert jobs.states(job)["b"] is State.SKIPPED
-
-
-def test_a_task_skipped_again_by_a_retry_is_not_counted_twice_by_its_heirs(jobs: Env) -> None:
-    """It is neither ended nor under way when its heirs are counted; then it ends at once."""
-    jobs.attach("w1")
-    tasks = {
-        "a": {},
-        "b": {"needs": ["a"]},
-        "long": {},
-        "d": {"needs": ["b", "long"], "when": "all_done"},
-    }
+    tasks = {"a": {}, "b": {"needs": ["a"]}, "c": {"needs": ["b"]}}
     job = jobs.submit(tasks)
     jobs.run("1/a", exit_code=1)
-    jobs.started(long := jobs.given("1/long"))
+    for name in "bc":
+        with pytest.raises(
+            Conflict, match=f"1/{name} would be skipped again: it needs 1/a, which failed."
+        ):
+            jobs.retry(job, name)
+        assert jobs.changes == ()
+    assert jobs.set_queue().pending == 0
+    assert jobs.retry(job, "a") == 3
+    jobs.given("1/a")
+
+
+def test_a_retry_leaves_out_what_would_be_skipped_again(jobs: Env) -> None:
+    jobs.attach("w1")
+    job = jobs.submit({"a": {}, "b": {}, "c": {"needs": ["a", "b"]}, "d": {"needs": ["c"]}})
+    jobs.run("1/a", exit_code=1)
+    jobs.run("1/b", exit_code=1)
     assert jobs.retry(job, "b") == 1
-    assert jobs.states(job) == {
-        "a": State.FAILED,
-        "b": State.SKIPPED,
-        "long": State.RUNNING,
-        "d": State.PENDING,
-    }
-    jobs.ended(long)
-    jobs.given("1/d")
+    jobs.run("1/b")
+    assert jobs.state(job) is State.FAILED
+    assert jobs.states(job)["c"] is State.SKIPPED
+    assert jobs.retry(job) == 3
+    jobs.given("1/a")
+
+
+def test_a_retry_of_what_failed_leaves_what_was_skipped_for_a_cancel(jobs: Env) -> None:
+    jobs.attach("w1", slots=1)
+    job = jobs.submit({"a": {}, "b": {}, "c": {"needs": ["b"]}})
+    jobs.cancel(job, "b")
+    jobs.run("1/a", exit_code=1)
+    assert jobs.retry(job, again="failed") == 1
+    jobs.run("1/a")
+    with pytest.raises(Conflict, match="it needs 1/b, which was cancelled"):
+        jobs.retry(job, again="failed")
+
+
+def test_what_runs_whatever_becomes_of_its_needs_is_tried_again_without_them(jobs: Env) -> None:
+    jobs.attach("w1")
+    job = jobs.submit({"a": {}, "b": {"needs": ["a"], "when": "all_done"}})
+    jobs.run("1/a", exit_code=1)
+    jobs.run("1/b", exit_code=1)
+    assert jobs.retry(job, "b") == 1
+    jobs.run("1/b")
 
 
 def test_a_retry_of_a_job_that_succeeded_changes_nothing(jobs: Env) -> None:
@@ -394,6 +411,35 @@ def test_what_came_after_a_failed_job_is_not_taken_along_by_its_retry(jobs: Env)
     jobs.run("1/main")
     assert jobs.state(second) is State.SKIPPED
     jobs.retry(second)
+    jobs.run("2/main")
+
+
+def test_a_job_is_not_tried_again_before_those_that_it_comes_after(jobs: Env) -> None:
+    jobs.attach("w1")
+    first = jobs.submit()
+    second = jobs.submit(after=[first])
+    jobs.run("1/main", exit_code=1)
+    for task in (None, "main"):
+        with pytest.raises(
+            Conflict, match=r"Job 2 would be skipped again: it comes after job 1, which failed\."
+        ) as refused:
+            jobs.retry(second, task)
+        assert (refused.value.code, refused.value.facts["after"]) == ("upstream", first)
+        assert jobs.changes == ()
+    assert jobs.set_queue().pending == 0
+    jobs.retry(first)
+    jobs.retry(second)
+    jobs.run("1/main")
+    jobs.run("2/main")
+
+
+def test_a_job_that_comes_after_others_anyhow_is_tried_again_without_them(jobs: Env) -> None:
+    jobs.attach("w1")
+    first = jobs.submit()
+    second = jobs.submit({"main": {}}, after=[first], when="all_done")
+    jobs.run("1/main", exit_code=1)
+    jobs.run("2/main", exit_code=1)
+    assert jobs.retry(second) == 1
     jobs.run("2/main")
 
 

@@ -8,6 +8,7 @@ halves of a second, and pauses are as long as they may be, so the model can age 
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -21,6 +22,7 @@ from dtask.core.jobs.states import Cause
 from dtask.core.placement import tags as tags_of
 from dtask.core.placement.events import Tick
 from dtask.core.placement.tags import TagIndex
+from dtask.errors import Conflict
 
 WORKERS = {"w1": ("gpu", 2), "w2": ("cpu", 1), "w3": ("cpu,gpu,cuda-12", 1)}
 QUEUES = ["default", "q2", "q3"]
@@ -149,8 +151,13 @@ class JobLives(RuleBasedStateMachine):
         again = data.draw(st.sampled_from(["unsuccessful", "failed"]))
         job_id = data.draw(st.sampled_from(sorted(self.model.jobs)))
         task = data.draw(st.sampled_from([None, *self.model.jobs[job_id].tasks]))
-        count = self.env.retry(job_id, task, again=again)
-        assert count == self.model.retry(job_id, task, again, self.env.now)
+        expected = self.model.retry(job_id, task, again, self.env.now)
+        if expected is None:
+            with pytest.raises(Conflict):
+                self.env.retry(job_id, task, again=again)
+            assert self.env.changes == ()
+        else:
+            assert self.env.retry(job_id, task, again=again) == expected
         self.follow()
 
     def set_queue(self, data: st.DataObject) -> None:

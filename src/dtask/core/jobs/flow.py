@@ -122,17 +122,8 @@ class Flow:
 
     def take_up(self, job: Job) -> None:
         """Begin or go on with a job: what may be queued is, the rest is waited for."""
-        hopeless = []
         for task in job.tasks.values():
-            if task.ended:
-                continue
-            needs = [job.tasks[need] for need in task.spec.needs]
-            task.unmet = sum(not need.ended for need in needs)
-            bad = any(need.ended and need.counts[SUCCEEDED] < need.size for need in needs)
-            if bad and task.spec.when == "all_succeeded":
-                hopeless.append(task)
-        for task in hopeless:
-            self._skip(task)
+            task.unmet = sum(not job.tasks[need].ended for need in task.spec.needs)
         self.wait_for_its_time(job)
 
     def wait_for_its_time(self, job: Job) -> None:

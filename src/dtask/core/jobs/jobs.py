@@ -12,7 +12,7 @@ stay away.
 from collections.abc import Callable
 from typing import Any, Final
 
-from dtask.core.jobs import graph, model, restoring, retry, why
+from dtask.core.jobs import again, graph, model, restoring, retry, why
 from dtask.core.jobs.events import (
     Attach,
     Cancel,
@@ -59,7 +59,7 @@ from dtask.core.jobs.register import Register
 from dtask.core.jobs.rows import Change, Past, Snapshot
 from dtask.core.jobs.seats import Seats
 from dtask.core.jobs.states import Cause, State
-from dtask.errors import Busy, Conflict, InvalidRequest, NotFound
+from dtask.errors import Busy, Conflict, DtaskError, InvalidRequest, NotFound
 
 #: Tasks (not elements) of live jobs, and queues.
 LIVE_TASKS_MAX: Final = 1_000_000
@@ -298,22 +298,15 @@ class Jobs:
                 event.record.job.queue, Queue(event.record.job.queue)
             )
             job = restoring.job(event.record, queue)
-        chosen = list(job.tasks.values())
-        if event.task is not None and event.task not in job.tasks:
-            self._discard(job)
-            raise _no_task(job.job_id, event.task)
-        if event.task is not None:
-            chosen = _with_heirs(job.tasks[event.task])
         codes = (FAILED, SKIPPED) if event.again == "failed" else (FAILED, SKIPPED, CANCELLED)
-        wanted = sum(task.counts[code] for task in chosen for code in codes)
-        if not wanted:
-            self._discard(job)
-            return Retried(event.job_id, 0)
         try:
-            self._check_room(wanted, 0 if past is None else len(job.tasks), job.queue)
-        except Busy:
+            chosen = self._to_start_over(job, event.task, codes)
+        except DtaskError:
             self._discard(job)
             raise
+        if not chosen:
+            self._discard(job)
+            return Retried(event.job_id, 0)
         if past is not None:
             del register.past[event.job_id]
             job.shown = past.state
@@ -330,6 +323,22 @@ class Jobs:
         self._flow.take_up(job)
         self._flow.tell(job)
         return Retried(event.job_id, count)
+
+    def _to_start_over(self, job: Job, name: str | None, codes: tuple[int, ...]) -> list[Task]:
+        """What a retry starts over. Raises DtaskError if it is refused; changes nothing."""
+        chosen = list(job.tasks.values()) if name is None else again.with_heirs(_task(job, name))
+        found = again.startable(job, chosen, codes)
+        if not found:
+            return []
+        past = self._register.past
+        is_past = job.job_id in past
+        if is_past and job.spec.when == "all_succeeded":
+            for earlier in job.spec.after:
+                if earlier in past:
+                    again.check_after(job.job_id, past[earlier])
+        elements = sum(task.counts[code] for task in found for code in codes)
+        self._check_room(elements, len(job.tasks) if is_past else 0, job.queue)
+        return found
 
     def _discard(self, job: Job) -> None:
         """A job that was brought back for nothing does not live, so it does not count."""
@@ -460,17 +469,6 @@ def _failed(past: Past | None, spec: model.JobSpec) -> bool:
     if past is None or spec.when == "all_done":
         return False
     return past.state is not State.SUCCEEDED
-
-
-def _with_heirs(task: Task) -> list[Task]:
-    """The task and all that come after it."""
-    found = {task: None}
-    for one in (queue := [task]):  # it grows while it is walked
-        for heir in one.heirs:
-            if heir not in found:
-                found[heir] = None
-                queue.append(heir)
-    return list(found)
 
 
 def _task(job: Job, name: str) -> Task:

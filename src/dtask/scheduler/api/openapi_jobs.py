@@ -196,7 +196,7 @@ def _retry() -> Json:
         "retry",
         "Start over what did not succeed.",
         ref(RetryAnswer),
-        (*_BODY, "no_job", "no_task", "job_ended", "queue_full"),
+        (*_BODY, "no_job", "no_task", "upstream", "queue_full"),
         body=ref(RetryBody),
         parameters=[_JOB],
         security=TOKEN,

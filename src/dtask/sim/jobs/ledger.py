@@ -113,7 +113,10 @@ class Ledger:
         self._exits[fence] = exit_code
 
     def _assert_needs(self, frame: StartFrame) -> None:
-        """A task runs only after its needs: they are committed, if the job is still this one."""
+        """A task runs only after its needs, and the jobs that come first.
+
+        They are committed, if the job is still this one.
+        """
         row = self._attempt(frame.job_id, frame.task, frame.index, frame.number)
         record = self._disk.store.record(frame.job_id)
         known = self._acknowledged.get(frame.job_id)
@@ -121,6 +124,9 @@ class Ledger:
             return
         if row.state not in HELD or known[1] != self._disk.setbacks:
             return  # it was taken back meanwhile
+        for earlier in known[0].after if known[0].when == "all_succeeded" else ():
+            first = self._disk.store.record(earlier)
+            assert first is None or first.job.state is State.SUCCEEDED, f"{earlier} did not succeed"
         spec = known[0].tasks.get(frame.task)
         if spec is None or (spec.when == "all_done" and frame.job_id in self._retried):
             return  # an explicit retry of a need may overtake it
