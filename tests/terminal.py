@@ -1,5 +1,6 @@
 """`dtask` as people and scripts run it: as a process, with or without a terminal."""
 
+import codecs
 import contextlib
 import fcntl
 import json
@@ -102,6 +103,28 @@ class Terminal:
     process: subprocess.Popen[bytes]
     ours: int
     seen: str = field(default="")
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=codecs.getincrementaldecoder("utf-8")
+    )
+
+    @property
+    def attributes(self) -> list[Any]:
+        """How the terminal treats what is typed."""
+        return termios.tcgetattr(self.ours)
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self.ours, keys.encode())
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Make the window as large as that."""
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)  # it has no controlling terminal
+
+    def afresh(self, text: str) -> str:
+        """Read until `text` is seen once more; return all that was seen meanwhile."""
+        self.seen = ""
+        return self.until(text)
 
     def until(self, text: str) -> str:
         """Read until `text` was seen; return all that was."""
@@ -124,7 +147,7 @@ class Terminal:
         assert ready, self.seen
         with contextlib.suppress(OSError):  # EIO: the other side is closed
             if raw := os.read(self.ours, 65_536):
-                self.seen += raw.decode()
+                self.seen += self._decoder.decode(raw)
                 return True
         return False
 

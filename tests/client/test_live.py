@@ -82,7 +82,7 @@ def test_a_picture_is_the_snapshot_with_all_updates_since() -> None:
     assert list(third.workers) == ["a"]
     assert fourth.workers == third.workers
     assert (fourth.now, fourth.version, fourth.jobs) == (101.0, "0.2.0", frozenset())
-    assert fourth.totals.ended.succeeded == 7
+    assert fourth.totals.ended == TOTALS["ended"]
     # A picture that was handed out stays as it is.
     assert (first.workers["a"].status, len(first.workers)) == ("online", 2)
 
@@ -112,11 +112,22 @@ def test_a_reset_replaces_everything() -> None:
     pictures, _ = watched(
         (OPEN, OPENED),
         ("read", reset(7, A) + update(8, workers=[B])),
-        ("read", reset(1, B, started_at=90.0, warming_up=True)),
+        ("read", reset(1, B, started_at=98.0)),
         count=3,
     )
     assert list(pictures[2].workers) == ["b"]
-    assert (pictures[2].started_at, pictures[2].warming_up) == (90.0, True)
+    assert pictures[2].started_at == 98.0
+
+
+def test_a_scheduler_that_has_just_started_does_not_stay_so() -> None:
+    pictures, _ = watched(
+        (OPEN, OPENED),
+        ("read", reset(1, started_at=98.0, warming_up=True)),
+        ("read", update(2, now=102.0)),
+        ("read", update(3, now=103.0)),
+        count=3,
+    )
+    assert [picture.warming_up for picture in pictures] == [True, True, False]
 
 
 def test_what_is_cut_off_is_not_taken_and_asked_for_again() -> None:

@@ -48,6 +48,7 @@ SECTIONS: Final[dict[str, dict[str, Place]]] = {
         "release": Place("release", "command", "Give back the slot that is held for a task."),
     },
     "Look after the fleet": {
+        "top": Place("top", "command", "Show the fleet and its work, live."),
         "dashboard": Place("dashboard", "command", "Open the dashboard in a browser."),
         "workers": Place("workers", "command", "Show the workers: tags, load, status."),
         "drain": Place("drain", "drain", "Send a worker no new tasks."),

@@ -13,6 +13,10 @@ from msgspec.json import Decoder
 
 from dtask.client.acts import Foreign
 from dtask.client.server_sent import Message
+from dtask.wire.live import Totals
+
+#: An update does not say whether the scheduler still warms up: so long after its start it does not.
+WARM_UP_S: Final = 5.0
 
 
 class LiveWorker(Struct, frozen=True, array_like=True):
@@ -31,91 +35,6 @@ class LiveWorker(Struct, frozen=True, array_like=True):
     def load(self) -> float:
         """The share of its slots that is taken; more than 1 if it holds more than it offers."""
         return self.current_tasks / self.max_tasks if self.max_tasks else 1.0
-
-
-class WorkerCounts(Struct, frozen=True):
-    """How many workers are so."""
-
-    online: int
-    suspect: int
-    offline: int
-    #: Among the others.
-    draining: int
-
-
-class TaskCounts(Struct, frozen=True):
-    """How many tasks and elements that have not ended are in each state."""
-
-    pending: int
-    queued: int
-    scheduled: int
-    running: int
-
-
-class EndedCounts(Struct, frozen=True):
-    """How many tasks and elements have ended so since the scheduler's start."""
-
-    succeeded: int
-    failed: int
-    cancelled: int
-    skipped: int
-
-
-class LiveQueue(Struct, frozen=True):
-    """A queue and what stands in it."""
-
-    name: str
-    pending: int
-    queued: int
-    running: int
-    max_running: int | None
-    max_queued: int | None
-    weight: float
-    paused: bool
-    #: Since when the one that waits longest is queued, epoch seconds.
-    oldest_queued_at: float | None
-
-
-class Rates(Struct, frozen=True):
-    """How often it happened each second, over the last ten."""
-
-    placements: float
-    refusals: float
-    heartbeats: float
-    #: Of attempts.
-    starts: float
-    ends: float
-
-
-class Attention(Struct, frozen=True):
-    """Something that somebody should look at."""
-
-    #: A stable word.
-    code: str
-    level: str
-    sentence: str
-    count: int | None = None
-    #: The page of the dashboard that tells more.
-    link: str | None = None
-
-
-class Totals(Struct, frozen=True):
-    """The sums. What is about jobs is None while the scheduler's store fails."""
-
-    workers: WorkerCounts
-    #: Of workers that are not offline.
-    slots: int
-    occupied: int
-    tasks: TaskCounts | None
-    ended: EndedCounts
-    #: Jobs that have not ended.
-    jobs: int | None
-    queues: list[LiveQueue] | None
-    rates: Rates
-    #: Milliseconds within which 99 % of the last placements were answered.
-    placement_p99_ms: float | None
-    #: The worst first.
-    attention: list[Attention]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +79,6 @@ class _Update(Struct, frozen=True):
     gone: list[str] = []
     jobs: list[int] = []
     more_jobs: bool = False
-    warming_up: bool | None = None
 
 
 _RESET: Final = Decoder(_Reset)
@@ -209,7 +127,7 @@ def _changed(picture: Picture, update: _Update) -> Picture:
         connected=True,
         trouble=None,
         now=update.now,
-        warming_up=picture.warming_up if update.warming_up is None else update.warming_up,
+        warming_up=picture.warming_up and update.now < picture.started_at + WARM_UP_S,
         workers=workers,
         totals=update.totals,
         jobs=frozenset(update.jobs),
