@@ -282,7 +282,10 @@ def test_when_nobody_reads_nothing_is_kept() -> None:
         assert site.live._messages
         assert site.changed.wanted
         await site.submit()
+        last = site.live.last
+        assert site.live.holds(last)
         site.live._forget()
+        assert not site.live.holds(last)  # a worker may be gone by then, and no message tells
         assert (site.live._messages, site.live._workers) == ({}, {})
         assert site.changed.take() == ([], False)
         await site.submit()

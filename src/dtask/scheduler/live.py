@@ -164,7 +164,8 @@ class Live:
             await self.readers.woken()
 
     def _forget(self) -> None:
-        """Nobody reads: whoever comes next begins anew."""
+        """Nobody reads: whoever comes next begins anew, also who has seen the last message."""
+        self._last += 1
         self._messages.clear()
         self._workers.clear()
         self._totals = None
