@@ -15,7 +15,7 @@ PAGE = "docs/sdk.md"
 
 
 def test_every_example_prints_what_the_page_shows(tmp_path: Path) -> None:
-    assert follow(PAGE, tmp_path) == 5
+    assert follow(PAGE, tmp_path) == 6
 
 
 def test_every_field_of_a_job_stands_on_the_page() -> None:
