@@ -128,6 +128,17 @@ def test_where_it_runs_can_be_said(here: Path) -> None:
     assert task("--cwd", "sub", "--file", "f")["cwd"] == f"{here}/sub"
 
 
+def test_a_directory_that_is_gone_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    gone = "The directory that you are in is gone: cd elsewhere, or name one with --cwd"
+    assert refused("true", dashes=0).startswith(gone)
+    assert refused("true", dashes=0, options=("--cwd", "sub")).startswith(gone)
+    assert task("--cwd", "/data")["cwd"] == "/data"
+    assert "cwd" not in task("--scratch")
+
+
 def test_an_array_is_a_count_or_the_lines_of_a_file(here: Path) -> None:
     (here / "names").write_text("a b\n\n  c\n")
     assert task("--array", "16")["array"] == 16
@@ -178,6 +189,14 @@ def test_what_is_no_command_and_no_file_is_told_how_to_be_one(here: Path) -> Non
     assert "as in `dtask submit -- make all`" in refused("make", "all")
     assert "`dtask submit notes.txt -- x` for a script" in refused("notes.txt", "x")
     assert "dtask submit -- ./notes.txt" in refused("notes.txt")
+
+
+def test_what_is_there_and_no_file_is_said(here: Path) -> None:
+    (here / "sub").mkdir()
+    assert refused("sub").startswith("sub is a directory: expected a job file or a script")
+    assert refused("/dev/zero").startswith("/dev/zero is no plain file: expected a job file")
+    gone = "There is no file 'gone.yaml': expected a job in a file that is there."
+    assert refused("gone.yaml") == gone
 
 
 def test_a_job_file_takes_options_of_jobs_alone(here: Path) -> None:

@@ -282,8 +282,8 @@ def directory(asked: Asked, *, own: bool) -> str | None:
             raise click.UsageError("--cwd and --scratch exclude each other.")
         return None
     if cwd is not None:
-        return str(Path.cwd() / cwd)
-    return None if own or asked.get("files") else str(Path.cwd())
+        return cwd if Path(cwd).is_absolute() else str(_here() / cwd)
+    return None if own or asked.get("files") else str(_here())
 
 
 def file_names(asked: Asked) -> dict[str, Path]:
@@ -389,6 +389,17 @@ def _variable(text: str) -> tuple[str, str]:
     if not name:
         raise click.UsageError(f"--env: {text!r} has no name: expected NAME=VALUE.")
     return name, value
+
+
+def _here() -> Path:
+    """The directory that this process is in. Raises UsageError if it was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise click.UsageError(
+            "The directory that you are in is gone: cd elsewhere, or name one with --cwd, or use "
+            "--scratch."
+        ) from None
 
 
 def _not_before(asked: Asked) -> float | None:

@@ -49,7 +49,7 @@ def of_words(name: str, words: list[str], dashes: int | None, asked: Asked) -> D
             f"{for_script if file.is_file() else ''}."
         )
     if not file.is_file():
-        raise click.UsageError(f"There is no file {before[0]!r}: {_advice(name, words)}.")
+        raise click.UsageError(_no_file(file, _advice(name, words)))
     if file.suffix in JOB_FILES:
         return _of_job_file(name, file, after, asked)
     if script.is_script(file):
@@ -128,6 +128,17 @@ def _of_task(
 
 def _advice(name: str, words: list[str]) -> str:
     return _ADVICE.format(name=name, words=" ".join(words))
+
+
+def _no_file(file: Path, advice: str) -> str:
+    """What is said of a word that names no file that could be read as a job or a script."""
+    if file.is_dir():
+        return f"{file} is a directory: expected a job file or a script; {advice}."
+    if file.exists():
+        return f"{file} is no plain file: expected a job file or a script; {advice}."
+    if file.suffix in JOB_FILES:
+        return f"There is no file {str(file)!r}: expected a job in a file that is there."
+    return f"There is no file {str(file)!r}: {advice}."
 
 
 def _shown(file: Path) -> str:
