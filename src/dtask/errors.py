@@ -124,7 +124,12 @@ CODES: dict[str, CodeInfo] = {
     "no_job": CodeInfo(NotFound, 404, "No job of this id is known (any more)."),
     "no_task": CodeInfo(NotFound, 404, "The job has no such task, or the task no such element."),
     "no_attempt": CodeInfo(NotFound, 404, "There was no such attempt (yet)."),
-    "no_result": CodeInfo(NotFound, 404, "The attempt has not ended, or it left no result."),
+    "no_result": CodeInfo(
+        NotFound,
+        404,
+        "The attempt has not ended, left no result, or its result is not in the data directory "
+        "any more.",
+    ),
     "no_blob": CodeInfo(NotFound, 404, "No blob of this hash is there."),
     "unknown_queue": CodeInfo(NotFound, 404, "No queue of this name is known."),
     "wrong_method": CodeInfo(InvalidRequest, 405, "The path exists; `Allow` lists its methods."),

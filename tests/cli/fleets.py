@@ -18,6 +18,8 @@ class Fleet:
     url: str
     token: str
     shell: Shell
+    #: The scheduler's data directory.
+    data: Path
 
     def client(self) -> Client:
         return Client(self.url, token=self.token)
@@ -33,7 +35,8 @@ def a_fleet() -> Iterator[Fleet]:
         arguments = ("--id", "w1", "--tags", "cpu", "--max-tasks", "4", "--interval", "0.5")
         with worker_process(*arguments, scheduler=scheduler.url, token=scheduler.token):
             shell = shell_of(DTASK_SCHEDULER=scheduler.url, DTASK_TOKEN=scheduler.token)
-            fleet = Fleet(url=scheduler.url, token=scheduler.token, shell=shell)
+            data = scheduler.state_home / "dtask" / "scheduler"
+            fleet = Fleet(url=scheduler.url, token=scheduler.token, shell=shell, data=data)
             with fleet.client() as client:
                 client.submit(["true"]).wait(PATIENCE_S).check()
             yield fleet

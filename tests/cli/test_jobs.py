@@ -3,6 +3,7 @@
 import json
 import re
 import select
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -336,6 +337,19 @@ def test_a_backup_is_a_store(fleet: Fleet, graph: int, tmp_path: Path) -> None:
     again = fleet.shell.run("backup", str(file))
     assert again.code == 1
     assert "exists" in again.err
+
+
+def test_a_log_that_is_not_there_is_said(fleet: Fleet) -> None:
+    job_id = fleet.job("sh", "-c", 'echo out; echo err >&2; echo left > "$DTASK_RESULT"')
+    fleet.shell.run("wait", str(job_id))
+    shutil.rmtree(fleet.data / "logs" / str(job_id))
+    gone = "not in the scheduler's data directory any more"
+    ran = fleet.shell.run("logs", "--all", str(job_id))
+    assert (ran.out, ran.err) == ("", f"dtask: What it wrote is {gone}.\n")
+    assert fleet.shell.run("logs", "-f", str(job_id)).out == f"[dtask: this log is {gone}]\n"
+    ran = fleet.shell.run("result", str(job_id))
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"Error: There is no result of {job_id}/main#1: it is {gone}.\n"
 
 
 @pytest.mark.parametrize(

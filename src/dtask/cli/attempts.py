@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Bytes of a result that are looked at to tell whether a terminal can show it.
 _SHOWN_BYTES: Final = 1024 * 1024
 
+#: What is said of a log that a backup, say, did not hold.
+_GONE: Final = "What it wrote is not in the scheduler's data directory any more."
+
 
 @click.command("attempts")
 @click.argument("name", metavar="JOB[/TASK]", type=naming.ANY)
@@ -87,13 +90,13 @@ def logs(
     with invocation.client() as client:
         if name.task is None:
             name = Name(name.job_id, _only_task(client, name.job_id), None, name.number)
+        source: Stream = "stderr" if stderr else "stdout"
         if both:
-            _copy_both(client, name, follow=follow)
+            copied = _copy_both(client, name, follow=follow)
         else:
-            source: Stream = "stderr" if stderr else "stdout"
-            _copy(client, name, source, "stdout", follow=follow)
+            copied = {source: _copy(client, name, source, "stdout", follow=follow)}
         if not follow:  # then the lines of what is missing stand in the log itself
-            _say_what_is_missing(client, name)
+            _say_what_is_missing(client, name, copied)
 
 
 @click.command("result")
@@ -114,20 +117,25 @@ def result(invocation: Invocation, name: Name) -> None:
     sys.stdout.buffer.flush()
 
 
-def _copy(
-    client: "Client", name: Name, source: "Stream", target: "Stream", *, follow: bool
-) -> None:
+def _copy(client: "Client", name: Name, source: "Stream", target: "Stream", *, follow: bool) -> int:
+    """Copy a stream; how many bytes it had."""
     from dtask.cli.output import Outlet  # noqa: PLC0415 (commands start fast)
 
     outlet = Outlet(target)
+    count = 0
     for piece in client.logs(str(name), stream=source, follow=follow):
         outlet.write(piece)
+        count += len(piece)
     outlet.close()
+    return count
 
 
-def _say_what_is_missing(client: "Client", name: Name) -> None:
+def _say_what_is_missing(client: "Client", name: Name, copied: "dict[Stream, int]") -> None:
     for one in client.attempts(str(name)):
         if name.number in (None, one.number):
+            written = {"stdout": one.stdout_bytes, "stderr": one.stderr_bytes}
+            if any(written[stream] and not count for stream, count in copied.items()):
+                click.echo(f"dtask: {_GONE}", err=True)
             if one.truncated:
                 click.echo("dtask: It wrote more than is kept: what is over is left out.", err=True)
             if one.log_lost:
@@ -135,22 +143,24 @@ def _say_what_is_missing(client: "Client", name: Name) -> None:
             return
 
 
-def _copy_both(client: "Client", name: Name, *, follow: bool) -> None:
-    """Copy both streams at once. Raises what went wrong with either."""
+def _copy_both(client: "Client", name: Name, *, follow: bool) -> "dict[Stream, int]":
+    """Copy both streams at once; how many bytes each had. Raises what went wrong with either."""
     failed: list[BaseException] = []
+    copied: dict[Stream, int] = {}
 
     def beside() -> None:
         try:
-            _copy(client, name, "stderr", "stderr", follow=follow)
+            copied["stderr"] = _copy(client, name, "stderr", "stderr", follow=follow)
         except BaseException as error:  # noqa: BLE001 (raised below, where a user is told)
             failed.append(error)
 
     thread = threading.Thread(target=beside, daemon=True)
     thread.start()
-    _copy(client, name, "stdout", "stdout", follow=follow)
+    copied["stdout"] = _copy(client, name, "stdout", "stdout", follow=follow)
     thread.join()
     if failed:
         raise failed[0]
+    return copied
 
 
 def _only_task(client: "Client", job_id: int) -> str:

@@ -19,6 +19,7 @@ PIECE_BYTES: Final = 256 * 1024
 #: Lines that stand for what is missing at the end.
 TRUNCATED_LINE: Final = b"[dtask: it wrote more than is kept; the rest is left out]\n"
 LOST_LINE: Final = b"[dtask: the end of this log was lost with its worker]\n"
+GONE_LINE: Final = b"[dtask: this log is not in the scheduler's data directory any more]\n"
 
 
 class Follower:
@@ -71,8 +72,9 @@ class Follower:
                 await self._caller.wait(self._more(name, offset), self._waiter.changed())
                 if self._waiter.take():
                     row = await self._loop.read(job_rows.attempt, self._loop.store, *name)
+        gone = offset == 0 and _written(row, self._stream) > 0
         lines = TRUNCATED_LINE * is_cut(row, self._stream) + LOST_LINE * row.log_lost
-        if lines:
+        if lines := lines or GONE_LINE * gone:
             await send(part(lines if whole_line else b"\n" + lines))
 
     async def _more(self, name: Attempt, offset: int) -> None:
@@ -86,8 +88,12 @@ def is_cut(row: AttemptRow, stream: Stream) -> bool:
 
     The row says that one does: then it is the longer one, and both if they are equally long.
     """
-    sizes = {"stdout": row.stdout_bytes, "stderr": row.stderr_bytes}
-    return row.truncated and sizes[stream] == max(sizes.values())
+    longest = max(row.stdout_bytes, row.stderr_bytes)
+    return row.truncated and _written(row, stream) == longest
+
+
+def _written(row: AttemptRow, stream: Stream) -> int:
+    return row.stdout_bytes if stream == "stdout" else row.stderr_bytes
 
 
 def name_of(row: AttemptRow) -> Attempt:

@@ -127,14 +127,11 @@ class Results:
         wanted = _wanted(scope, parameters(scope, "index", "attempt"))
         row = await self._loop.read(job_rows.attempt, self._loop.store, *wanted)
         if row.state in HELD or not row.result_bytes:
-            index = None if row.idx == WHOLE else row.idx
             why = "it has not ended" if row.state in HELD else "it left none"
-            raise NotFound(
-                f"There is no result of {attempt_text(row.job_id, row.task, index, row.number)}: "
-                f"{why}.",
-                code="no_result",
-            )
+            raise _no_result(row, why)
         data = await self._logs.read(name_of(row), "result", 0, RESULT_BYTES_MAX)
+        if not data:
+            raise _no_result(row, "it is not in the scheduler's data directory any more")
         headers = [
             BYTES,
             (b"content-length", b"%d" % len(data)),
@@ -143,6 +140,12 @@ class Results:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send(part(data, more=False))
+
+
+def _no_result(row: AttemptRow, why: str) -> NotFound:
+    index = None if row.idx == WHOLE else row.idx
+    name = attempt_text(row.job_id, row.task, index, row.number)
+    return NotFound(f"There is no result of {name}: {why}.", code="no_result")
 
 
 def _wanted(scope: Scope, found: dict[str, list[str]]) -> _Wanted:
