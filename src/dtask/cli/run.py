@@ -125,7 +125,7 @@ class _Run:
         self._line.clear()
         if self._broken:
             raise BrokenPipeError
-        return await self._end(ended)
+        return self._end(ended)
 
     def _start(self, act: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(act)
@@ -231,15 +231,10 @@ class _Run:
 
     # The end
 
-    async def _end(self, ended: "JobResult") -> int:
+    def _end(self, ended: "JobResult") -> int:
         from dtask.cli import ending  # noqa: PLC0415 (commands start fast)
 
         task = next(iter(ended.tasks.values()))
-        for attempt in (await self._client.attempts(self._name))[:1]:
-            if attempt.truncated:
-                self._line.say("It wrote more than is kept: what is over the limit was cut.")
-            if attempt.log_lost:
-                self._line.say("Some of what it wrote was lost with its worker.")
         if self._stops and task.state is State.CANCELLED:
             self._line.say(f"Job {self._job_id} is cancelled.")
             return INTERRUPTED
