@@ -111,6 +111,29 @@ def test_a_scheduler_that_is_not_there_is_named(arguments: list[str]) -> None:
     assert ran.err.endswith("To start one here: dtask-scheduler --port 1\n")
 
 
+@pytest.mark.parametrize("arguments", [["jobs"], ["run", "--", "true"]])
+def test_every_command_says_the_same_of_a_scheduler_that_is_not_there(arguments: list[str]) -> None:
+    ran = shell_of(DTASK_TOKEN="a-token-for-tests-only", DTASK_SCHEDULER=NOWHERE).run(*arguments)
+    assert f"{NOWHERE}: Connection refused" in ran.err
+
+
+def test_a_scheduler_of_another_machine_is_not_started_here() -> None:
+    far = "http://no-such-host.invalid:1"
+    ran = shell_of(DTASK_TOKEN="a-token-for-tests-only", DTASK_SCHEDULER=far).run("jobs")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+
+
+def test_a_wrong_flag_is_not_told_to_be_its_variable() -> None:
+    worker = [sys.executable, LAUNCHER.with_name("dtask-worker")]
+    given = subprocess.run(
+        [*worker, "--max-tasks", "x"], capture_output=True, text=True, check=False
+    )
+    assert "Invalid value for '--max-tasks': " in given.stderr
+    environment = {**os.environ, "DTASK_MAX_TASKS": "x"}
+    given = subprocess.run(worker, env=environment, capture_output=True, text=True, check=False)
+    assert "(env var: 'DTASK_MAX_TASKS')" in given.stderr
+
+
 def test_a_scheduler_that_speaks_no_tls_is_not_to_be_started_again(
     scheduler: RunningScheduler,
 ) -> None:

@@ -114,8 +114,8 @@ def test_attempts_are_found_by_number_and_followed_from_it() -> None:
     [
         ((2, "main", WHOLE, None), "no_job", "There is no job 2"),
         ((1, "man", WHOLE, None), "no_task", "Job 1 has no task 'man': expected one of main, tile"),
-        ((1, "tile", WHOLE, None), "malformed", "index: 1/tile is an array"),
-        ((1, "main", 0, None), "malformed", "index: 1/main is no array"),
+        ((1, "tile", WHOLE, None), "malformed", "1/tile is an array: expected one of its elements"),
+        ((1, "main", 0, None), "malformed", "1/main is no array"),
         ((1, "tile", 9, None), "no_task", "1/tile has no element 9: it has 9, counted from 0"),
         ((1, "tile", 8, None), "no_attempt", "1/tile[8]: It has not been tried yet."),
         ((1, "main", WHOLE, 3), "no_attempt", "1/main#3: There was no such attempt."),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.core import ParameterSource
 
 from dtask.cli.invocation import Invocation
 from dtask.errors import DtaskError
@@ -36,7 +37,7 @@ def run(command: click.Command, name: str) -> NoReturn:
         code = command.main(prog_name=name, standalone_mode=False, obj=invocation, color=colour)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _show(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -70,6 +71,15 @@ def _open_closed() -> None:
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (stays)
+
+
+def _show(error: click.ClickException) -> None:
+    """Tell of a wrong command line; of a flag's value by the flag alone, not by its variable."""
+    if isinstance(error, click.BadParameter) and error.param is not None and error.ctx is not None:
+        source = error.ctx.get_parameter_source(error.param.name or "")
+        if source is ParameterSource.COMMANDLINE and error.param_hint is None:
+            error.param_hint = " / ".join(f"'{name}'" for name in error.param.opts)
+    error.show()
 
 
 def _bug(error: Exception) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from dtask.addresses import scheduler_urls
+from dtask.addresses import is_loopback, scheduler_urls
 from dtask.errors import DtaskError
 
 if TYPE_CHECKING:
@@ -70,15 +70,11 @@ class Invocation:
             self.print_json(error.body())
             return
         click.echo(f"Error: {error}", err=True)
-        if error.code == "unreachable":
-            url = urlsplit(self.url)
-            hint = f"To start one here: dtask-scheduler --port {url.port or 80}"
-            if url.scheme == "https":
-                hint = "dtask-scheduler itself speaks http://, https:// is a proxy's."
+        if error.code == "unreachable" and (hint := _to_start(self.url)):
             click.echo(hint, err=True)
         if error.code == "no_token" or (error.code == "wrong_token" and self.has_token):
             which = "another" if self.has_token else "the"
-            click.echo(f"To show {which} token: --token-file FILE, or DTASK_TOKEN_FILE.", err=True)
+            click.echo(f"To send {which} token: --token-file FILE, or DTASK_TOKEN_FILE.", err=True)
 
     def _token(self) -> str | None:
         from dtask.credentials import known_token  # noqa: PLC0415 (as above)
@@ -86,6 +82,16 @@ class Invocation:
         token = known_token(self.token_file)
         self.has_token = token is not None
         return token
+
+
+def _to_start(scheduler: str) -> str | None:
+    """How a scheduler would be started that is to answer at this URL; None if it isn't here."""
+    url = urlsplit(scheduler)
+    if url.scheme == "https":
+        return "dtask-scheduler itself speaks http://, https:// is a proxy's."
+    if is_loopback(url.hostname or ""):
+        return f"To start one here: dtask-scheduler --port {url.port or 80}"
+    return None
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:

@@ -11,6 +11,7 @@ from dtask.client.job_results import Event, JobResult
 from dtask.client.server_sent import Message
 from dtask.core.jobs.events import Again, QueueView, Stats, Why
 from dtask.core.jobs.names import Name
+from dtask.errors import InvalidRequest
 from dtask.wire.job_answers import (
     AttemptAnswer,
     CancelAnswer,
@@ -121,7 +122,16 @@ def why(name: Name) -> Request:
 
 
 def events(*, job_id: int | None, after: str | None) -> Request:
-    """What moves, as it happens; after the event of that id, or from now on."""
+    """What moves, as it happens; after the event of that id, or from now on.
+
+    Raises InvalidRequest for what is no id.
+    """
+    if after is not None and not after.isdecimal():
+        raise InvalidRequest(
+            f"after: {after!r:.40} is no id of an event: expected one such as '1795203872406798'.",
+            code="malformed",
+            field="after",
+        )
     return Request(
         method="GET",
         target=_get("/api/v1/events", {"job": job_id}).target,

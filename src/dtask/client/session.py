@@ -5,7 +5,10 @@ redirect, reads no proxy or netrc out of the environment and makes no log lines.
 is what a `Call` says, and the token goes nowhere but to the schedulers named by the user.
 """
 
+import os
 import random
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -128,8 +131,23 @@ def load(act: Load) -> bytes:
 def failure(call: Call, error: Exception) -> Unreached | Lost:
     """What an error of httpx means for a flow."""
     kind = Unreached if isinstance(error, _NOT_SENT) else Lost
-    reason = str(error) or type(error).__name__
+    reason = _reason(error)
     return kind(f"{call.url}: {reason}", code="unreachable")
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of a connection: the two transports wrap it in words of their own."""
+    inner: BaseException | None = error if isinstance(error, httpx.ConnectError) else None
+    while inner is not None:
+        if isinstance(inner, socket.gaierror):
+            return inner.strerror or str(inner)
+        if isinstance(inner, OSError) and inner.errno and not isinstance(inner, ssl.SSLError):
+            return os.strerror(inner.errno)
+        if isinstance(inner, BaseExceptionGroup):
+            inner = inner.exceptions[0]
+        else:
+            inner = inner.__cause__ or inner.__context__
+    return str(error) or type(error).__name__
 
 
 #: All that httpx raises.

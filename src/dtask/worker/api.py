@@ -362,7 +362,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         return _refusal(refused, {"Allow": allow})
     return _refusal(
         NotFound(
-            f"There is no such path: expected {_TASKS}, {_TASKS}/TASK_ID or {_TASKS}/TASK_ID/log.",
+            f"This is a worker, which has no such path: expected {_TASKS}, {_TASKS}/TASK_ID or "
+            f"{_TASKS}/TASK_ID/log; jobs and workers are asked of the scheduler.",
             code="no_route",
         )
     )

@@ -38,8 +38,8 @@ class Devices:
             fitting = len(ids) // per_task
             advice = f"expected --max-tasks {fitting} or less" if fitting else "leave it out"
             raise InvalidRequest(
-                f"--gpus-per-task: {max_tasks} tasks with {per_task} each take "
-                f"{per_task * max_tasks} GPUs, and this worker sees {len(ids)}: {advice}.",
+                f"--gpus-per-task: --max-tasks {max_tasks} needs {per_task * max_tasks} in all, "
+                f"and this worker sees {len(ids)}: {advice}.",
                 code="malformed",
                 field="--gpus-per-task",
             )

@@ -282,8 +282,8 @@ def _element(store: Store, job_id: int, name: str, index: int) -> State:
     if index == WHOLE:
         if row.counts is not None:
             raise InvalidRequest(
-                f"index: {job_id}/{name} is an array: expected the index of an element, as "
-                f"in dtask logs '{job_id}/{name}[0]'.",
+                f"{job_id}/{name} is an array: expected one of its elements by its index, as in "
+                f"dtask logs '{job_id}/{name}[0]'.",
                 code="malformed",
                 field="index",
             )
@@ -310,7 +310,7 @@ def _check_index(row: TaskRow, index: int) -> None:
 
 def _no_array(row: TaskRow) -> InvalidRequest:
     return InvalidRequest(
-        f"index: {row.job_id}/{row.task} is no array, and has no elements.",
+        f"{row.job_id}/{row.task} is no array, and has no elements.",
         code="malformed",
         field="index",
     )
