@@ -65,12 +65,13 @@ class Crowd:
 
     site: Site
     client: httpx.Client
+    turns: int = 0
 
     #: `w-0000` and on, each of four slots.
     WORKERS: ClassVar[int] = 5_000
     TASKS: ClassVar[int] = 100_000
-    #: How many change their load in one `stir`.
-    STIRRED: ClassVar[int] = 250
+    #: How many get a task for a second in one `stir`.
+    STIRRED: ClassVar[int] = 1_000
 
     def gather(self) -> None:
         """Let all of them heartbeat, and the job wait."""
@@ -79,10 +80,12 @@ class Crowd:
         job = {"command": ["true"], "array": self.TASKS, "tags": ["no-such-tag"]}
         self.client.post("/api/v1/jobs", json=job).raise_for_status()
 
-    def stir(self, turn: int) -> None:
-        """Change the load of some."""
-        for number in range(turn * self.STIRRED, (turn + 1) * self.STIRRED):
-            self._beat(number % self.WORKERS, (number + turn + 1) % 5)
+    def stir(self) -> None:
+        """Change the load of many in one step, and again a second later when the leases end."""
+        self.turns += 1
+        names = [f"{self.turns}-{number}" for number in range(self.STIRRED)]
+        tasks = [{"task_id": name, "required_tags": ["cpu"], "ttl_s": 1} for name in names]
+        self.client.post("/api/v1/schedule", json={"tasks": tasks}).raise_for_status()
 
     def _beat(self, number: int, taken: int) -> None:
         body = {
@@ -115,8 +118,8 @@ class Watch:
     def assert_quiet(self, expected: set[str]) -> None:
         """Nothing was wrong but what was expected, and one host was asked at most."""
         strange = [line for line in self.console if not any(word in line for word in expected)]
-        assert strange == []
-        assert self.uncaught == []
+        assert not strange, "\n".join(strange)
+        assert not self.uncaught, "\n".join(self.uncaught)
         assert len(self.hosts) <= 1, self.hosts
 
     def _spoken(self, message: ConsoleMessage) -> None:
@@ -141,7 +144,7 @@ def assert_accessible(page: Page) -> None:
             for each in found
             if each["impact"] in _SERIOUS
         ]
-        assert serious == []
+        assert not serious, "\n".join(serious)
 
 
 def assert_no_sideways_scroll(page: Page) -> None:

@@ -3,7 +3,7 @@ import { del } from "./api.js";
 import { clock } from "./formats.js";
 import { html, useEffect, useErrorBoundary, useReducer, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
-import { look, signedOut, useSelected } from "./live.js";
+import { look, signedOut, tellTabs, useSelected } from "./live.js";
 import { ErrorNote, Loading } from "./parts.js";
 import { Link, Page, match, useRoute } from "./router.js";
 import { ROUTES } from "./routes.js";
@@ -87,6 +87,7 @@ async function signOut() {
     await del("session");
   } finally {
     signedOut();
+    tellTabs();
   }
 }
 

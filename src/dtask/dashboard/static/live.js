@@ -31,6 +31,7 @@ let snapshot = {
 };
 
 let source = null;
+let calls = 0; // what is under way of an earlier one counts no more
 let failures = 0;
 let retry = null;
 let silence = null;
@@ -116,16 +117,25 @@ export function start() {
 /** Ask whether there is a session, then listen. */
 export async function connect() {
   hangUp();
+  const mine = calls;
   try {
     const session = await get("session");
+    if (mine !== calls) return; // somebody hung up, or called anew
     if (!session.signed_in) return signedOut();
     if (snapshot.state === "signed-out") publish({ state: "connecting" });
     heard(session.now);
     listen();
   } catch {
-    lost();
+    if (mine === calls) lost();
   }
 }
+
+/** The other tabs of this browser, which share its session. */
+const tabs = new BroadcastChannel("dtask-session");
+tabs.addEventListener("message", () => connect());
+
+/** Tell the other tabs that somebody signed in or out here. */
+export const tellTabs = () => tabs.postMessage("changed");
 
 /** The session is over: nothing more comes, and nothing that came is kept. */
 export function signedOut() {
@@ -156,6 +166,7 @@ function lost() {
 }
 
 function hangUp() {
+  calls += 1;
   source?.close();
   source = null;
   clearTimeout(retry);
@@ -227,7 +238,7 @@ function seen() {
   clearTimeout(hiding);
   if (document.hidden) {
     hiding = setTimeout(() => {
-      hangUp();
+      hangUp(); // and try no more until somebody looks
       if (snapshot.state === "live") publish({ state: "stale" });
     }, HIDDEN_MS);
   } else if (source === null) {

@@ -10,15 +10,17 @@ const SETTLE_MS = 2_000;
 const REFRESH_MS = 5_000;
 const REFRESH_MANY_MS = 60_000;
 const MANY = 500;
+/** Rows keep their places for so long, or nobody could point at one. Their figures don't wait. */
+const SETTLED_S = 2;
 
 /**
  * `{rows, wrong, error, loading}`: rows are `{worker, id, address, tags, misses, status, standing,
  * used, total, heartbeat}`. `misses` is null unless `requires` is given and right; `wrong` says what
- * is wrong with it, and `error` why there are no newer rows.
+ * is wrong with it, and `error` why there are no newer rows. Whoever shows a row shows it `current`.
  */
 export function useRoster(live, requires) {
   const asked = useResource(requires ? "workers" : null, { requires });
-  const wrong = asked.error?.field === "requires" ? asked.error : null;
+  const wrong = asked.error?.field?.startsWith("requires") ? asked.error : null;
   const plain = useResource(requires && !wrong ? null : "workers");
   const { data, error, reload } = requires && !wrong ? asked : plain;
   const many = live.workers.size > MANY;
@@ -34,33 +36,37 @@ export function useRoster(live, requires) {
   }, [reload, many]);
   const known = data ?? last.current; // while another question is asked, the answer of before
   const sorted = useMemo(() => (known ? [...known].sort(byId) : []), [known]);
-  const rows = useMemo(() => merged(sorted, live.workers), [sorted, live.revision]);
+  const beat = Math.floor(live.at / SETTLED_S);
+  const rows = useMemo(() => merged(sorted, live.workers), [sorted, live.members, beat]);
   return { rows, wrong, error, loading: known === null };
 }
 
 const COLLATOR = new Intl.Collator("en", { numeric: true });
 const byId = (a, b) => COLLATOR.compare(a.worker_id, b.worker_id);
 
-function merged(sorted, workers) {
-  const rows = [];
-  for (const worker of sorted) {
-    const now = workers.get(worker.worker_id);
-    if (now === undefined) continue; // gone since
-    rows.push({
-      worker, // the same as long as nothing but the figures of the stream changed
-      id: worker.worker_id,
-      address: worker.address,
-      tags: worker.resource_tags,
-      misses: worker.misses ?? null,
-      status: now[1],
-      standing: standing(now),
-      used: now[3],
-      total: now[4],
-      heartbeat: Math.max(now[5], worker.last_heartbeat),
-    });
-  }
-  return rows;
+const merged = (sorted, workers) =>
+  sorted.filter((worker) => workers.has(worker.worker_id)) // the others are gone since
+    .map((worker) => joined(worker, workers.get(worker.worker_id)));
+
+/** A row as of now. */
+export function current(row, workers) {
+  const now = workers.get(row.id);
+  return now === undefined ? row : joined(row.worker, now);
 }
+
+/** What was asked for and what was streamed since. */
+const joined = (worker, now) => ({
+  worker, // the same as long as nothing but the figures of the stream changed
+  id: worker.worker_id,
+  address: worker.address,
+  tags: worker.resource_tags,
+  misses: worker.misses ?? null,
+  status: now[1],
+  standing: standing(now),
+  used: now[3],
+  total: now[4],
+  heartbeat: Math.max(now[5], worker.last_heartbeat),
+});
 
 const RANKS = { offline: 0, suspect: 1, draining: 2, online: 3 };
 

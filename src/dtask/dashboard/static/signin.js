@@ -1,6 +1,7 @@
 // The page of somebody who is not signed in: how to be.
 import { post } from "./api.js";
 import { html } from "./html.js";
+import { tellTabs } from "./live.js";
 import { ThemeButton } from "./frame.js";
 import { Command, ErrorNote } from "./parts.js";
 
@@ -14,6 +15,7 @@ export function codeInAddress() {
 export async function useCode(code) {
   history.replaceState(null, "", "#/");
   await post("session", { code });
+  tellTabs();
 }
 
 export function SignIn({ error }) {

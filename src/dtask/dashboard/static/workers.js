@@ -5,7 +5,7 @@ import { html, memo, useId, useMemo } from "./html.js";
 import { useLive } from "./live.js";
 import { Choice, Empty, ErrorNote, LoadBar, Loading, Pager, Panel, StateBadge, Typed } from "./parts.js";
 import { Link, Page, pathOf, setQuery } from "./router.js";
-import { chosen, useRoster, verdict } from "./roster.js";
+import { chosen, current, useRoster, verdict } from "./roster.js";
 
 const ROWS_A_PAGE = 50;
 const TAGS_SHOWN = 8;
@@ -30,7 +30,7 @@ export function Workers({ query }) {
     <div class="stack">
       <${Panel}><${Filters} filters=${filters} wrong=${wrong} rows=${rows} /><//>
       ${error && html`<${ErrorNote} error=${error} />`}
-      <${Table} rows=${rows} filters=${wrong ? { ...filters, only: false } : filters} revision=${live.revision} />
+      <${Table} rows=${rows} filters=${wrong ? { ...filters, only: false } : filters} workers=${live.workers} />
     </div>
   `;
 }
@@ -88,13 +88,13 @@ function Verdict({ rows }) {
 
 const COLUMNS = [["id", "Worker"], ["address", "Address"], ["status", "Status"], ["load", "Slots taken"], [null, "Tags"], ["heartbeat", "Heartbeat"]];
 
-function Table({ rows, filters, revision }) {
+function Table({ rows, filters, workers }) {
   const { text, status, only, sort, down } = filters;
-  const all = useMemo(() => chosen(rows, filters), [rows, revision, text, status, only, sort, down]);
+  const all = useMemo(() => chosen(rows, filters), [rows, text, status, only, sort, down]);
   const pages = Math.max(1, Math.ceil(all.length / ROWS_A_PAGE));
   const page = Math.min(filters.page, pages);
   const first = (page - 1) * ROWS_A_PAGE;
-  const shown = all.slice(first, first + ROWS_A_PAGE);
+  const shown = all.slice(first, first + ROWS_A_PAGE).map((row) => current(row, workers));
   if (all.length === 0) return html`<${Panel}><${Empty} title="No worker is like this">Change or clear a filter to see others.<//><//>`;
   const turn = (to) => (to >= 1 && to <= pages ? () => setQuery({ page: to > 1 ? to : "" }) : null);
   return html`
