@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from client.awaited import Awaited
@@ -66,6 +67,41 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# The fleet as it changes
+
+
+def test_the_fleet_is_followed_as_one_value(kind: Any, scheduler: RunningScheduler) -> None:
+    beat(scheduler.url, "w1", token=scheduler.token, current_tasks=1)
+    with kind(scheduler.url, token=scheduler.token) as client:
+        pictures = client.live()
+        with closing(pictures):
+            first = next(pictures)
+            assert (first.connected, list(first.workers)) == (True, ["w1"])
+            assert (first.totals.occupied, first.totals.slots) == (1, 4)
+            beat(scheduler.url, "w2", token=scheduler.token)
+            second = next(picture for picture in pictures if len(picture.workers) > 1)
+        assert list(second.workers) == ["w1", "w2"]
+        assert list(first.workers) == ["w1"]
+        assert client.workers()  # the client goes on
+
+
+def test_following_needs_the_token(kind: Any, scheduler: RunningScheduler) -> None:
+    with kind(scheduler.url, token=None) as client, pytest.raises(Denied):
+        next(client.live())
+
+
+def test_a_code_signs_a_browser_in_once(kind: Any, scheduler: RunningScheduler) -> None:
+    with kind(scheduler.url, token=scheduler.token) as client:
+        found = client.sign_in_code()
+    assert found.url == f"{scheduler.url}/dashboard/#code={found.code}"
+    headers = {"origin": scheduler.url}
+    body = {"code": found.code}
+    answers = [
+        httpx.post(f"{scheduler.url}/api/v1/session", json=body, headers=headers) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 403]
 
 
 # The scheduler's calls

@@ -75,10 +75,11 @@ class Frame:
     def _stacked(self, panels: Sequence[Panel], width: int, room: int) -> list[Text]:
         wanted = [1 + max(1, len(self._board.view_of(panel).rows)) for panel in panels]
         heights = shares(wanted, [_WEIGHTS[panel] for panel in panels], room)
+        space = [Text("")] if room - sum(heights) >= len(panels) else []
         lines: list[Text] = []
         for panel, height in zip(panels, heights, strict=True):
             if height:
-                lines += self._panels.draw(panel, width=width, height=height)
+                lines += [*space, *self._panels.draw(panel, width=width, height=height)]
         return lines
 
     def _foot(self, width: int) -> Text:
