@@ -9,6 +9,7 @@ PROGRAMS = (
     "over_http",
     "heartbeats",
     "viewers",
+    "metrics_cost",
     "memory",
     "start",
     "short_tasks",

@@ -20,20 +20,25 @@ ROUNDS = 5
 WARM_S = 0.5
 
 #: So that a fleet that heartbeats only once stays online while it is asked.
-_PATIENT = ("--suspect-after", "86400", "--offline-after", "86400", "--warm-up", "0")
+PATIENT = ("--suspect-after", "86400", "--offline-after", "86400", "--warm-up", "0")
 
 
 @contextlib.contextmanager
 def fleet(workers: int, *, full: bool = False, patient: bool = True) -> Iterator[Server]:
     """A scheduler that knows so many workers, a third of them loaded, or all full."""
-    with servers.scheduler(*(_PATIENT if patient else ("--warm-up", "0"))) as server:
-        max_tasks = workload.slots(workers)
-        beats = (
-            workload.heartbeat(i, max_tasks=max_tasks, current_tasks=max_tasks if full else i % 10)
-            for i in range(workers)
-        )
-        traffic.run(server.url, [workload.once(beats)])
+    with servers.scheduler(*(PATIENT if patient else ("--warm-up", "0"))) as server:
+        join(server, workers, full=full)
         yield server
+
+
+def join(server: Server, workers: int, *, full: bool = False) -> None:
+    """Let so many workers heartbeat once, a third of them loaded, or all full."""
+    max_tasks = workload.slots(workers)
+    beats = (
+        workload.heartbeat(i, max_tasks=max_tasks, current_tasks=max_tasks if full else i % 10)
+        for i in range(workers)
+    )
+    traffic.run(server.url, [workload.once(beats)])
 
 
 def placements(workers: int, *, seconds: float, rounds: int = ROUNDS) -> Iterator[Figure]:
@@ -113,7 +118,7 @@ def batches(workers: int, *, seconds: float, size: int = 100) -> Iterator[Figure
 
     Leases have their usual 30 s; a longer run would meet the limit of a million.
     """
-    with servers.scheduler(*_PATIENT) as server:
+    with servers.scheduler(*PATIENT) as server:
         beats = (
             workload.heartbeat(i, max_tasks=100_000, current_tasks=i % 10) for i in range(workers)
         )

@@ -1,0 +1,145 @@
+"""What do metrics cost placements, with a scrape every second, and how long does a scrape take?
+
+Beside the scheduler runs the same without its counters (`uncounted.py`), and the two are asked in
+turn, in short rounds. A round of one and the next one of the other are a pair, and the median of
+the pairs counts: a machine that is shared is slow for seconds, and then for both of a pair.
+"""
+
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import program
+
+from dtask.bench import measure, traffic, workload
+from dtask.bench.figures import Figure
+from dtask.bench.servers import Server
+from dtask.bench.traffic import Script
+
+PAIRS = 60
+ROUND_S = 1.0
+CONNECTIONS = 16
+SCRAPE_EVERY_S = 1.0
+SCRAPES = 20
+
+COST_LIMIT_PERCENT = 5.0
+SCRAPE_LIMIT_MS = 100.0
+
+_UNCOUNTED = str(Path(__file__).parent / "uncounted.py")
+
+
+class Round(NamedTuple):
+    """What came of one round of one server."""
+
+    placements: int
+    rate: float
+    cpu_s: float
+
+
+def main(small: bool) -> Iterator[Figure]:
+    """Yield the figures."""
+    yield from throughput(500, *((1, 0.5) if small else (PAIRS, ROUND_S)))
+    for workers in [500] if small else [500, 50_000]:
+        with measure.fleet(workers) as server:
+            yield Figure(
+                what=f"GET /metrics, {workers:,} workers",
+                value=1e3 * statistics.median(scrape_s(server) for _ in range(SCRAPES)),
+                unit="ms",
+                limit=SCRAPE_LIMIT_MS,
+            )
+
+
+def throughput(workers: int, pairs: int, seconds: float) -> Iterator[Figure]:
+    """Placements a second, and the processor time of one, with metrics and without."""
+    rounds: dict[bool, list[Round]] = {True: [], False: []}
+    with measure.fleet(workers) as with_, bare_of_counts(workers) as without:
+        by_counted = {True: with_, False: without}
+        for counted, server in by_counted.items():
+            placements(server, "warm", measure.WARM_S, scraped=counted)
+        for number in range(pairs):
+            for counted in (True, False) if number % 2 else (False, True):
+                name = f"r{number}"
+                one = placements(by_counted[counted], name, seconds, scraped=counted)
+                rounds[counted].append(one)
+    shares = [mine.rate / other.rate for mine, other in zip(*rounds.values(), strict=True)]
+    what = f"{workers:,} workers, counted and scraped every second"
+    yield Figure(
+        what=f"POST /schedule, {what}",
+        value=statistics.median(one.rate for one in rounds[True]),
+        unit="/s",
+        peer="not counted, not scraped, /s",
+        peer_value=statistics.median(one.rate for one in rounds[False]),
+        better="more",
+    )
+    yield Figure(
+        what=f"processor of the scheduler for a placement and its end, {what}",
+        value=1e6 * cpu_s(rounds[True]),
+        unit="us",
+        peer="not counted, not scraped, us",
+        peer_value=1e6 * cpu_s(rounds[False]),
+    )
+    yield Figure(
+        what="throughput that metrics cost",
+        value=max(0.0, 100 * (1 - statistics.median(shares))),
+        unit="%",
+        limit=COST_LIMIT_PERCENT,
+    )
+
+
+def cpu_s(rounds: list[Round]) -> float:
+    """Processor seconds of one placement."""
+    return sum(one.cpu_s for one in rounds) / sum(one.placements for one in rounds)
+
+
+@contextlib.contextmanager
+def bare_of_counts(workers: int) -> Iterator[Server]:
+    """As `measure.fleet`, of a scheduler that counts nothing."""
+    with tempfile.TemporaryDirectory() as home:
+        arguments = [_UNCOUNTED, "--port", "0", *measure.PATIENT]
+        server = Server(arguments, {"XDG_STATE_HOME": home})
+        try:
+            measure.join(server, workers)
+            yield server
+        finally:
+            server.stop()
+
+
+def placements(server: Server, name: str, seconds: float, *, scraped: bool) -> Round:
+    """Placements over 16 connections, one of which scrapes now and then, or none."""
+    running = traffic.until(seconds)
+    scripts = [workload.schedule_and_release(f"{name}-{i}", running) for i in range(CONNECTIONS)]
+    if scraped:
+        scripts[0] = scraping(scripts[0])
+    before_s = server.cpu_s()
+    tally = traffic.run(server.url, scripts)
+    placed = tally.count("POST", workload.OK)
+    return Round(placed, placed / tally.seconds, server.cpu_s() - before_s)
+
+
+def scraping(script: Script) -> Script:
+    """The same script with a scrape in between, every second."""
+    due = 0.0
+    request = next(script)
+    with contextlib.suppress(StopIteration):
+        while True:
+            if time.perf_counter() >= due:
+                due = time.perf_counter() + SCRAPE_EVERY_S
+                status, body = yield traffic.request("GET", "/metrics")
+                assert status == workload.OK, body
+            request = script.send((yield request))
+
+
+def scrape_s(server: Server) -> float:
+    """Seconds of one scrape."""
+    began = time.perf_counter()
+    httpx.get(f"{server.url}/metrics", trust_env=False).raise_for_status()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    program.run("metrics_cost", main)
