@@ -117,6 +117,36 @@ def test_a_job_tells_what_its_tasks_are_up_to() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cause", "error", "word", "note"),
+    [
+        (Cause.LOST, None, "lost", "was lost with its worker"),
+        (Cause.LOST, "It died.", "lost", "was lost with its worker: It died"),
+        (
+            Cause.RETURNED,
+            "Its worker was shut down.",
+            "returned",
+            "was returned by its worker: Its worker was shut down",
+        ),
+        (Cause.STOPPED, None, "cancelled", "was cancelled"),
+    ],
+)
+def test_an_attempt_that_nobody_cancelled_is_not_called_so(
+    cause: Cause, error: str | None, word: str, note: str
+) -> None:
+    one = AttemptAnswer(
+        number=1,
+        fence=1,
+        worker_id="w1",
+        state=State.CANCELLED,
+        scheduled_at=NOW,
+        cause=cause,
+        error=error,
+    )
+    line = plain(tables.attempts([("42/a#1", one)], now=NOW, width=None))[1]
+    assert line.split(None, 3)[1:] == [word, "w1", note]
+
+
 def test_an_attempt_tells_what_is_missing_of_its_output() -> None:
     one = AttemptAnswer(
         number=1,

@@ -158,7 +158,7 @@ class Jobs:
             element.trials += 1
             self.wait_or_fail(element, now + pause_s(element.trials))
         else:
-            element.trials += cause is Cause.RETURNED
+            element.trials += cause is Cause.RETURNED and not attempt.started
             element.move("queued")
             element.queued_at = now
         self.let_go(attempt)

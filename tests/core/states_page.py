@@ -27,8 +27,8 @@ CAUSES = {
     Cause.RESULT_TOO_LARGE: "its result was over the limit",
     Cause.LOST: "its worker was lost while it ran, as often as `crash_limit` allows",
     Cause.QUEUE_TIMEOUT: "it waited longer than `max_queue_s`",
-    Cause.STOPPED: "it was stopped: by a cancel, or on the worker itself",
-    Cause.RETURNED: "the worker returned it unstarted: draining, full, or not in time",
+    Cause.STOPPED: "it was stopped by a cancel",
+    Cause.RETURNED: "its worker gave it back: draining, full, late, or shut down while it ran",
     Cause.UPSTREAM: "an upstream did not succeed (a skipped task)",
 }
 
@@ -72,14 +72,14 @@ Why a task failed, or one attempt of it ended other than by success:
 {causes}
 
 An attempt is scheduled and running like its task, and ends as succeeded, failed or cancelled.
-Cancelled it is also when it came to nothing by no fault of the task: `lost`, `returned`, or
-`stopped` on the worker itself. Then the task is queued again.
+Cancelled it is also when it came to nothing by no fault of the task, though nobody cancelled it:
+`lost` or `returned`. Then the task is queued again. Tables and pages show the cause as its state.
 
 | how an attempt came to nothing | it uses up |
 |---|---|
 | `exit`, `timeout`, `start_failed`, `result_too_large` | one of `retry.max` |
 | `lost` after a reported start, `worker_failed` | one of `crash_limit` |
-| `lost` before a start, `returned`, `stopped` on the worker itself | nothing |
+| `returned`, as it also is when the worker is lost before the start | nothing |
 """
 
 

@@ -25,6 +25,7 @@ from dtask.core.attempts import (
     Restore,
     Start,
     Stop,
+    StopAll,
     Terminate,
     Tick,
 )
@@ -324,6 +325,42 @@ def test_a_stop_while_files_are_prepared_ends_it_and_what_comes_later_changes_no
     for late in (Prepared("t", 1), LaunchFailed("t", 1, "It did not come.", "worker_failed")):
         assert env.handle(late) == []
     assert (env.find().state, env.find().cause, env.find().error) == ("ended", "stopped", None)
+
+
+def test_a_worker_that_is_shut_down_gives_back_what_is_kept() -> None:
+    env = Env(slots=5)
+    env.handle(start("ticket"))
+    env.handle(kept("runs"))
+    env.handle(kept("waits", prepare=True))
+    env.handle(kept("cancelled"))
+    env.handle(Stop("cancelled", 1))
+    assert env.handle(StopAll()) == [
+        Terminate("ticket", 1),
+        Terminate("runs", 1),
+        Ended("waits", 1),
+        Freed("waits", 1),
+    ]
+    for task in ("ticket", "runs", "cancelled"):
+        env.handle(Exited(task, 1, -15))
+        env.handle(Gone(task, 1))
+    causes = {task: env.find(task).cause for task in ("ticket", "runs", "waits", "cancelled")}
+    assert causes == {
+        "ticket": "stopped",
+        "runs": "returned",
+        "waits": "returned",
+        "cancelled": "stopped",
+    }
+    assert env.find("runs").error == env.find("waits").error == "Its worker was shut down."
+
+
+def test_an_heir_whose_turn_has_not_come_is_given_back_too() -> None:
+    env = Env()
+    env.handle(kept())
+    env.handle(kept(fence=2))
+    env.handle(StopAll())
+    env.handle(Exited("t", 1, -15))
+    env.handle(Gone("t", 1))
+    assert (env.find(fence=1).cause, env.find(fence=2).cause) == ("superseded", "returned")
 
 
 def test_files_that_cannot_be_prepared_end_the_attempt() -> None:

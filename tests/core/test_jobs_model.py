@@ -196,7 +196,7 @@ class JobLives(RuleBasedStateMachine):
                 self.end_one(attempt, exit_code, cause)
 
     def end_one(self, attempt: Attempt, exit_code: int | None, cause: Cause | None) -> None:
-        if attempt.started and cause in (Cause.RETURNED, Cause.START_FAILED):
+        if attempt.started and cause is Cause.START_FAILED:
             cause, exit_code = None, 0
         self.env.report(attempt.worker_id, Ended(attempt.fence, exit_code, cause))
         self.model.end(attempt, exit_code, cause, self.env.now)

@@ -52,7 +52,7 @@ def test_promise_2_a_task_whose_worker_is_lost_runs_again(jobs: Env) -> None:
     jobs.started(start)
     jobs.handle(Drain("w1", drained=True))
     jobs.take("w1", "draining")
-    jobs.ended(start, -15, Cause.STOPPED)  # a drain that could not wait
+    jobs.ended(start, -15, Cause.RETURNED)  # a drain that could not wait
     row = jobs.book.tasks[job, "main", -1]
     assert (row.state, row.failures, row.crashes) == (State.QUEUED, 0, 0)
     for crashes, state in ((1, State.QUEUED), (2, State.FAILED)):

@@ -92,7 +92,7 @@ def test_a_drain_uses_up_nothing_whether_its_tasks_end_in_time_or_not(tmp_path: 
         assert short.look().tasks["main"].number == 1
         ended = long.look().tasks["main"]
         assert (ended.number, ended.crashes, ended.failures) == (2, 0, 0)
-        assert place.causes(f"{long.id}/main") == ["stopped", None]
+        assert place.causes(f"{long.id}/main") == ["returned", None]
         assert sleepers(nap) == []
 
 

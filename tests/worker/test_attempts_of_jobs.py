@@ -642,7 +642,7 @@ def test_ends_nobody_has_heard_of_wait_for_the_next_life(tmp_path: Path) -> None
             runner.attempt(CLUSTER, order("echo out; sleep 600"))
             await soon(lambda: stream(runner) == b"out\n")
         async with running(tmp_path) as runner:
-            assert (await end_of(runner)).cause == "stopped"
+            assert (await end_of(runner)).cause == "returned"
             assert stream(runner) == b"out\n"
 
     asyncio.run(main())

@@ -140,7 +140,8 @@ def test_drained_worker_that_nobody_hears_leaves_the_end_to_its_next_life(tmp_pa
             channels.hears = True
             async with worker(url, tmp_path):
                 await channels.until(lambda: channels.told(1) == 2)
-            assert channels.end(1).cause == "stopped"
+            end = channels.end(1)
+            assert (end.cause, end.error) == ("returned", "Its worker was shut down.")
 
     asyncio.run(main())
 

@@ -40,7 +40,20 @@ _SENTENCES: Final[dict[Cause, str]] = {
     Cause.UPSTREAM: "was skipped, because what it needs did not succeed",
 }
 
+#: How an attempt came to nothing that nobody cancelled; its task runs again.
+_CAME_TO_NOTHING: Final[dict[Cause | None, str]] = {
+    Cause.LOST: "was lost with its worker",
+    Cause.RETURNED: "was returned by its worker",
+}
+
 Ended = TaskSummary | ElementAnswer | AttemptAnswer | Event
+
+
+def shown_state(attempt: AttemptAnswer) -> str:
+    """The word for how an attempt stands: `lost` and `returned` are no cancels."""
+    if attempt.state is State.CANCELLED and attempt.cause in _CAME_TO_NOTHING:
+        return str(attempt.cause)
+    return str(attempt.state)
 
 
 def told(task: Ended) -> str:
@@ -53,7 +66,7 @@ def told(task: Ended) -> str:
     elif task.cause is None:
         return "was skipped" if task.state is State.SKIPPED else f"was {task.state}"
     elif task.state is State.CANCELLED:
-        said = "was cancelled"
+        said = _CAME_TO_NOTHING.get(task.cause, "was cancelled")
     else:
         said = _SENTENCES[task.cause]
     return f"{said}: {plain(task.error).rstrip('.')}" if task.error else said

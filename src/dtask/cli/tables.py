@@ -88,7 +88,7 @@ def attempts(
     rows = [
         (
             Cell(name, bold=True),
-            _state(one.state),
+            Cell(ending.shown_state(one), fg=ending.COLOURS[one.state]),
             Cell(one.worker_id),
             Cell("" if one.started_at is None else _clock(one.started_at), dim=True),
             Cell(_took(one.started_at, one.ended_at, now)),

@@ -40,6 +40,9 @@ REMEMBERED_BYTES_MAX: Final = 8 * 1024**3
 FENCES_S: Final = 3_900.0
 FENCES_MAX: Final = 100_000
 
+#: What the end of a kept attempt says that was stopped because the worker was.
+SHUT_DOWN: Final = "Its worker was shut down."
+
 State = Literal["waiting", "running", "stopping", "ended"]
 Cause = Literal["stopped", "timeout", "superseded", "start_failed"]
 #: Why an attempt could not be launched: it is to blame, or the worker (of kept attempts only).
@@ -106,6 +109,10 @@ class Stop(Struct, frozen=True):
     grace_s: float | None = None
 
 
+class StopAll(Struct, frozen=True):
+    """The worker is shut down: stop whatever has a slot. Kept attempts end as `returned`."""
+
+
 class Drop(Struct, frozen=True):
     """Stop this attempt if it lives, and remember nothing of it: nobody waits for it any more."""
 
@@ -157,7 +164,18 @@ class Tick(Struct, frozen=True):
 
 
 Event = (
-    Start | Restore | Prepared | Stop | Drop | Heard | LaunchFailed | Exited | Gone | Drain | Tick
+    Start
+    | Restore
+    | Prepared
+    | Stop
+    | StopAll
+    | Drop
+    | Heard
+    | LaunchFailed
+    | Exited
+    | Gone
+    | Drain
+    | Tick
 )
 
 
@@ -295,6 +313,7 @@ class Attempts:
             Restore: self._on_restore,
             Prepared: self._on_prepared,
             Stop: self._on_stop,
+            StopAll: self._on_stop_all,
             Drop: self._on_drop,
             Heard: self._on_heard,
             LaunchFailed: self._on_launch_failed,
@@ -428,6 +447,14 @@ class Attempts:
         else:
             self._stop(attempt, now)
 
+    def _on_stop_all(self, stop: StopAll, now: float) -> None:
+        del stop
+        for attempt in [slot.newest for slot in self._slots.values()]:
+            if attempt.kept:
+                self._stop(attempt, now, cause="returned", error=SHUT_DOWN)
+            else:
+                self._stop(attempt, now)
+
     def _on_drop(self, drop: Drop, now: float) -> None:
         attempt = self._attempts.get((drop.task_id, drop.fence))
         if attempt is None:
@@ -553,17 +580,25 @@ class Attempts:
         self._attempts[attempt.name] = attempt
         self._end_unstarted(attempt, "stopped", None, now)
 
-    def _stop(self, attempt: Attempt, now: float) -> None:
+    def _stop(
+        self,
+        attempt: Attempt,
+        now: float,
+        *,
+        cause: Cause | KeptCause = "stopped",
+        error: str | None = None,
+    ) -> None:
         """Stop it, whatever it does; once is enough."""
         if attempt.state == "running":
-            self._terminate(attempt, "stopped", now)
+            attempt.error = error
+            self._terminate(attempt, cause, now)
         elif attempt.state == "waiting":
             if self._slots[attempt.task_id].holder is attempt:
                 del self._slots[attempt.task_id]
-                self._end_unstarted(attempt, "stopped", None, now)
+                self._end_unstarted(attempt, cause, error, now)
                 self._effects.append(Freed(*attempt.name))
             else:
-                attempt.cause = "stopped"
+                attempt.cause, attempt.error = cause, error
                 self._move(attempt, "stopping")  # it ends when its predecessor frees the slot
 
     def _launch(self, attempt: Attempt, start: Start, now: float) -> None:
@@ -573,7 +608,7 @@ class Attempts:
             attempt.deadline = now + attempt.timeout_s
         self._effects.append(Launch(start))
 
-    def _terminate(self, attempt: Attempt, cause: Cause, now: float) -> None:
+    def _terminate(self, attempt: Attempt, cause: Cause | KeptCause, now: float) -> None:
         attempt.cause = cause
         self._move(attempt, "stopping")
         attempt.deadline = now + self._grace_of(attempt)

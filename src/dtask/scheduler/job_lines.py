@@ -22,7 +22,6 @@ FAILURES_MAX: Final = 10_000
 _SENTENCES: Final = {
     Cause.LOST: (logging.WARNING, "attempt lost with its worker"),
     Cause.WORKER_FAILED: (logging.WARNING, "attempt failed by its worker"),
-    Cause.STOPPED: (logging.INFO, "attempt stopped by its worker"),
     Cause.RETURNED: (logging.INFO, "attempt returned by its worker"),
 }
 

@@ -294,7 +294,7 @@ METRICS: Final[tuple[Described[Reading], ...]] = (
         "dtask_attempts_requeued_total",
         "counter",
         "Attempts that came to nothing by no fault of their task, which runs again: the lost, and "
-        "those that a worker returned unstarted or stopped on its own.",
+        "those that a worker returned.",
         _counted("requeued"),
     ),
     Described(

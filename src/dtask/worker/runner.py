@@ -43,6 +43,7 @@ from dtask.core.attempts import (
     Restore,
     Start,
     Stop,
+    StopAll,
     Terminate,
     Tick,
     unknown_task,
@@ -212,8 +213,7 @@ class Runner:
 
     def stop_all(self) -> None:
         """Stop every task, each with its grace."""
-        for name in self._attempts.held():
-            self._handle(Stop(*name))
+        self._handle(StopAll())
 
     async def idle(self) -> None:
         """Wait until no slot is taken."""

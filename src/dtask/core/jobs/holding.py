@@ -218,7 +218,7 @@ class Holding:
             element.trials += 1
             self._flow.back_off(element, retry.worker_pause_s(element.trials, self._draw), cause)
         else:
-            element.trials += cause is Cause.RETURNED
+            element.trials += cause is Cause.RETURNED and attempt.started_at is None
             element.crashes += cause is Cause.LOST and attempt.started_at is not None
             if cause is Cause.LOST and element.crashes >= element.task.spec.crash_limit:
                 times = "once" if element.crashes == 1 else f"{element.crashes} times"

@@ -48,7 +48,7 @@ MOVES: Final[dict[State, dict[State, str]]] = {
     },
     State.RUNNING: {
         State.SUCCEEDED: "exit code 0",
-        State.QUEUED: "its worker stopped it on its own, or was lost before `crash_limit`",
+        State.QUEUED: "its worker was shut down, or was lost before `crash_limit`",
         State.PENDING: "it failed, and a retry is left: backing off",
         State.FAILED: "it failed, and no retry is left",
         State.CANCELLED: "cancelled, and the worker confirmed the stop or is lost",
@@ -83,9 +83,9 @@ class Cause(StrEnum):
     LOST = "lost"
     #: It waited longer than `max_queue_s`.
     QUEUE_TIMEOUT = "queue_timeout"
-    #: It was stopped: by a cancel, or on the worker itself.
+    #: It was stopped by a cancel.
     STOPPED = "stopped"
-    #: The worker returned it unstarted: draining, full, or not in time.
+    #: Its worker gave it back: draining, full, late, or shut down while it ran.
     RETURNED = "returned"
     #: An upstream did not succeed (a skipped task).
     UPSTREAM = "upstream"

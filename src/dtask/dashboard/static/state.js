@@ -15,6 +15,9 @@ const LOOKS = {
   failed: ["bad", CROSS],
   cancelled: ["quiet", html`${RING}<path d="M3 9l6-6" />`],
   skipped: ["quiet", html`<path d="M2 3l3.5 3L2 9M6.5 3L10 6 6.5 9" />`],
+  // attempts that came to nothing by no fault of their task
+  lost: ["warn", CROSS],
+  returned: ["quiet", html`<path d="M10 9V5.5H2.5M5 3L2.5 5.5 5 8" />`],
   // workers
   online: ["ok", html`<circle class="solid" cx="6" cy="6" r="3.75" />`],
   suspect: ["warn", html`<path class="solid" d="M6 1.2l5.2 9.4H.8z" />`],

@@ -3,7 +3,7 @@ import { bytes, count, duration } from "../formats.js";
 import { html, useState } from "../html.js";
 import { ErrorNote, Lasting, Loading, StateBadge, Time } from "../parts.js";
 import { Link, pathOf } from "../router.js";
-import { CauseText } from "./cause.js";
+import { CauseText, shownState } from "./cause.js";
 import { ATTEMPTS_MAX } from "./timeline.js";
 import { useFresh } from "./fresh.js";
 
@@ -46,7 +46,7 @@ function Row({ row, link, named, isSelected }) {
   return html`
     <tr class=${isSelected ? "selected" : ""}>
       <th scope="row"><${Link} ...${link(row)} class="break" aria-current=${isSelected ? "true" : undefined}>${named ? row.task : ""}${element}#${row.number}<//></th>
-      <td data-label="State"><span class="state-cell"><${StateBadge} state=${row.state} /><${CauseText} row=${row} /></span></td>
+      <td data-label="State"><span class="state-cell"><${StateBadge} state=${shownState(row)} /><${CauseText} row=${row} /></span></td>
       <td data-label="Worker"><${Link} to=${pathOf("workers", row.worker_id)} class="break">${row.worker_id}<//></td>
       <td data-label="Started"><${Time} at=${row.started_at} /></td>
       <td data-label="Waited" class="number">${row.started_at === undefined ? html`<span class="none">–</span>` : duration(row.started_at - row.scheduled_at)}</td>

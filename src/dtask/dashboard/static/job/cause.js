@@ -9,7 +9,7 @@ const WORDS = {
   lost: "worker lost",
   queue_timeout: "queued too long",
   stopped: "stopped",
-  returned: "returned unstarted",
+  returned: "given back by its worker",
   upstream: "a need did not succeed",
 };
 
@@ -17,6 +17,11 @@ const WORDS = {
 export function causeText({ cause, exit_code: code }) {
   if (cause === "exit") return exitText(code);
   return cause ? (WORDS[cause] ?? cause) : "";
+}
+
+/** The word for how an attempt stands: `lost` and `returned` were cancelled by nobody. */
+export function shownState({ state, cause }) {
+  return state === "cancelled" && (cause === "lost" || cause === "returned") ? cause : state;
 }
 
 /** `exit code 3`, or the signal that ended it. */

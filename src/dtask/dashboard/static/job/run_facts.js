@@ -4,7 +4,7 @@ import { bytes, duration } from "../formats.js";
 import { html } from "../html.js";
 import { Lasting, StateBadge, Time } from "../parts.js";
 import { Link, pathOf as pagePath } from "../router.js";
-import { causeText } from "./cause.js";
+import { causeText, shownState } from "./cause.js";
 import { pathOf, whose } from "./log_reader.js";
 
 /** `place` is `{jobId, task, index, attempt}`, `row` the attempt. */
@@ -12,7 +12,7 @@ export function RunFacts({ place, row }) {
   const held = row.state === "running" || row.state === "scheduled";
   return html`
     <dl class="facts">
-      <dt>State</dt><dd><${StateBadge} state=${row.state} />${causeText(row) && html` <span class="dim">${causeText(row)}</span>`}</dd>
+      <dt>State</dt><dd><${StateBadge} state=${shownState(row)} />${causeText(row) && html` <span class="dim">${causeText(row)}</span>`}</dd>
       ${row.error && html`<dt>Error</dt><dd class="break">${row.error}</dd>`}
       <dt>Worker</dt><dd><${Link} to=${pagePath("workers", row.worker_id)}>${row.worker_id}<//></dd>
       <dt>Given to it</dt><dd><${Time} at=${row.scheduled_at} /></dd>

@@ -5,7 +5,7 @@ import { Choice, Empty, ErrorNote, Loading, Panel, StateBadge } from "../parts.j
 import { setQuery } from "../router.js";
 import { ArrayGrid } from "./array_grid.js";
 import { Attempts } from "./attempts.js";
-import { CauseText } from "./cause.js";
+import { CauseText, shownState } from "./cause.js";
 import { Definition } from "./definition.js";
 import { Elements } from "./elements.js";
 import { LogViewer } from "./log_viewer.js";
@@ -77,7 +77,7 @@ function streamOf({ stdout_bytes: out = 0, stderr_bytes: err = 0 }) {
 }
 
 function AttemptChoice({ rows, number }) {
-  const options = rows.map((row, at) => [row.number, `#${row.number} ${row.state}${at === 0 ? " (last)" : ""}`]);
+  const options = rows.map((row, at) => [row.number, `#${row.number} ${shownState(row)}${at === 0 ? " (last)" : ""}`]);
   return html`<${Choice} label="Attempt" value=${number} options=${options} change=${(wanted) => setQuery({ attempt: Number(wanted) === rows[0].number ? null : wanted })} />`;
 }
 

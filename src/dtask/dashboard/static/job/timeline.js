@@ -3,7 +3,7 @@ import { count, duration, plural } from "../formats.js";
 import { html, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { now, useNow } from "../live.js";
 import { ErrorNote, Loading } from "../parts.js";
-import { causeText } from "./cause.js";
+import { causeText, shownState } from "./cause.js";
 import { lanesOf, ticks } from "./lanes.js";
 import { useFresh } from "./fresh.js";
 
@@ -96,7 +96,7 @@ function isSame(attempt, selected) {
 function titleOf(attempt, at) {
   const whose = `${attempt.task}${attempt.index === undefined ? "" : `[${attempt.index}]`}#${attempt.number}`;
   const took = attempt.started_at === undefined ? "not started" : duration(Math.max(0, (attempt.ended_at ?? at) - attempt.started_at));
-  return [whose, attempt.state, causeText(attempt), took, `on ${attempt.worker_id}`].filter(Boolean).join(", ");
+  return [whose, shownState(attempt), causeText(attempt), took, `on ${attempt.worker_id}`].filter(Boolean).join(", ");
 }
 
 function useInner(place) {
