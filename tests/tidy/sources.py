@@ -11,8 +11,8 @@ PACKAGE = ROOT / "src" / "dtask"
 CODE = ("src", "tests", "bench", "examples")
 
 #: Where people read: everything that is kept, but not what tools leave behind.
-TEXT_SUFFIXES = (".md", ".py", ".toml", ".txt", ".yml", ".yaml", ".service", "")
-TEXT = (*CODE, "cmd", "docs", ".ci")
+TEXT_SUFFIXES = (".md", ".py", ".toml", ".txt", ".yml", ".yaml", ".service", ".conf", "")
+TEXT = (*CODE, "cmd", "deploy", "docs", ".ci")
 
 
 def modules() -> list[Path]:
