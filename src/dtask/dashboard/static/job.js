@@ -1,6 +1,6 @@
 // One job: how it stands and why, its tasks as a graph, in time and as lists, and what they wrote.
 import { count } from "./formats.js";
-import { html, useRef } from "./html.js";
+import { html, useMemo, useRef } from "./html.js";
 import { Empty, ErrorNote, Lasting, Loading, Panel, StateBadge, Time } from "./parts.js";
 import { Link, Page, setQuery } from "./router.js";
 import { JobActions } from "./job/actions.js";
@@ -36,8 +36,8 @@ function Missing({ jobId, sentence }) {
 }
 
 function Whole({ jobId, job, query, reload }) {
-  const tasks = Object.entries(job.tasks);
-  const counts = countsOf(Object.values(job.tasks));
+  const tasks = useMemo(() => Object.entries(job.tasks), [job]);
+  const counts = useMemo(() => countsOf(Object.values(job.tasks)), [job]);
   const first = useRef(null);
   first.current ??= firstToShow(tasks); // it stays: what is looked at doesn't jump
   const chosen = chosenOf(query, job, first.current);
@@ -48,12 +48,21 @@ function Whole({ jobId, job, query, reload }) {
              lead=${html`<${Lead} job=${job} counts=${counts} />`}
              actions=${html`<${JobActions} jobId=${jobId} job=${job} counts=${counts} done=${reload} />`}>
       <div class="stack">
-        ${job.state !== "succeeded" && html`<${Panel} title=${isLive ? "Where it stands, and why" : "Why it ended so"} class="why"><${Why} jobId=${jobId} /><//>`}
+        ${job.state !== "succeeded" && html`<${Reasons} jobId=${jobId} isLive=${isLive} task=${tasks.length > WHY_TASKS_MAX ? chosen.task : null} />`}
         <${Views} jobId=${jobId} tasks=${tasks} isLive=${isLive} view=${query.get("view")} chosen=${chosen} link=${link} />
         <${TaskPanel} key=${chosen.task} jobId=${jobId} task=${job.tasks[chosen.task]} chosen=${chosen} alone=${tasks.length === 1} done=${reload} link=${link} />
       </div>
     <//>
   `;
+}
+
+/** Of a job of more tasks than this only those of the chosen one are asked for. */
+const WHY_TASKS_MAX = 200;
+
+function Reasons({ jobId, isLive, task }) {
+  const whose = task ?? "it";
+  return html`
+    <${Panel} title=${isLive ? `Where ${whose} stands, and why` : `Why ${whose} ended so`} class="why"><${Why} jobId=${jobId} task=${task} /><//>`;
 }
 
 function Lead({ job, counts }) {

@@ -2,7 +2,7 @@
 import { count, plural } from "../formats.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { ErrorNote, Loading, StateShape } from "../parts.js";
-import { paint } from "./grid_paint.js";
+import { innerOf, paint } from "./grid_paint.js";
 import { ORDER, plan, told } from "./grid_cells.js";
 import { pathOf } from "./log_reader.js";
 import { totalOf } from "./progress.js";
@@ -80,8 +80,8 @@ function Cells({ layout, states, from, to, selected, open, name }) {
   const countsAt = (at) => Object.fromEntries(Object.entries(states).map(([state, all]) => [state, all[at] ?? 0]));
 
   useLayoutEffect(() => {
-    paint(canvas.current, layout, countsAt, { cell, chosen });
-  }, [layout.every, layout.columns, layout.cells, layout.side, states, cell, chosen, theme]);
+    paint(canvas.current, layout, states);
+  }, [layout.every, layout.columns, layout.cells, layout.side, states, theme]);
 
   const at = (event) => {
     const box = canvas.current.getBoundingClientRect();
@@ -104,17 +104,29 @@ function Cells({ layout, states, from, to, selected, open, name }) {
   const first = (index) => from + index * layout.every;
   const last = (index) => Math.min(to, first(index) + layout.every) - 1;
   return html`
-    <canvas ref=${canvas} class="grid-canvas" tabindex="0" role="application" aria-roledescription="grid of elements"
-            aria-label=${`${plural(to - from, "element")} of ${name}${layout.every > 1 ? `, ${count(layout.every)} in each cell` : ""}. Arrow keys go from cell to cell, Enter opens one.`}
-            onMouseMove=${(event) => setCell(at(event))} onMouseLeave=${() => setCell(null)}
-            onClick=${(event) => { const found = at(event); if (found !== null) open(found); }} onKeyDown=${move}
-            onBlur=${() => setCell(null)}></canvas>
+    <div class="grid-cells">
+      <canvas ref=${canvas} class="grid-canvas" tabindex="0" role="application" aria-roledescription="grid of elements"
+              aria-label=${`${plural(to - from, "element")} of ${name}${layout.every > 1 ? `, ${count(layout.every)} in each cell` : ""}. Arrow keys go from cell to cell, Enter opens one.`}
+              onMouseMove=${(event) => setCell(at(event))} onMouseLeave=${() => setCell(null)}
+              onClick=${(event) => { const found = at(event); if (found !== null) open(found); }} onKeyDown=${move}
+              onBlur=${() => setCell(null)}></canvas>
+      <${Mark} cell=${chosen} layout=${layout} kind="chosen" />
+      <${Mark} cell=${cell} layout=${layout} kind="pointed" />
+    </div>
     <p class="grid-told" role="status">
       ${cell === null
         ? html`<span class="dim">${layout.every > 1 ? `A cell stands for ${count(layout.every)} elements. Click one to open it.` : "Click an element to open it."}</span>`
         : html`<b>${layout.every === 1 ? `${name}[${first(cell)}]` : `${name}[${first(cell)} to ${last(cell)}]`}</b> ${told(countsAt(cell))}`}
     </p>
   `;
+}
+
+/** A frame around one cell. */
+function Mark({ cell, layout, kind }) {
+  if (cell === null || cell >= layout.cells) return null;
+  const { side, columns } = layout;
+  const style = { left: `${(cell % columns) * side}px`, top: `${Math.floor(cell / columns) * side}px`, width: `${innerOf(side)}px`, height: `${innerOf(side)}px` };
+  return html`<span class=${`grid-mark ${kind}`} style=${style}></span>`;
 }
 
 /** A ref, and the width of what it is at. */

@@ -8,10 +8,11 @@ import { ATTEMPTS_MAX } from "./timeline.js";
 import { useFresh } from "./fresh.js";
 
 const ROWS = 50;
+const PAUSE_MS = 1_000;
 
 /** All attempts of a job, the newest first. `link(attempt)` gives what a link to one needs. */
 export function JobAttempts({ jobId, link, selected }) {
-  const { data, error, reload } = useFresh(jobId, `jobs/${jobId}/attempts`, { limit: ATTEMPTS_MAX });
+  const { data, error, reload } = useFresh(jobId, `jobs/${jobId}/attempts`, { limit: ATTEMPTS_MAX }, { pause_ms: PAUSE_MS });
   if (error && !data) return html`<${ErrorNote} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} what="Loading the attempts" />`;
   if (data.length === 0) return html`<p class="panel-note dim">Nothing of it has been given to a worker yet.</p>`;

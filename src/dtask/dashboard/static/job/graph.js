@@ -12,6 +12,9 @@ const ZOOM_STEP = 1.25;
 /** Smaller than this no name could be read: a graph that is larger is scrolled. */
 const ZOOM_READABLE = 0.72;
 
+/** Smaller than this boxes are drawn without a text. */
+const ZOOM_OF_TEXT = 0.45;
+
 /** Lines that are drawn at a time; above it only those of the task in focus are. */
 const WAYS_MAX = 3_000;
 
@@ -20,21 +23,39 @@ const WAYS_MAX = 3_000;
  * `select(name)` chooses another.
  */
 export function Graph({ tasks, selected, select }) {
-  const shape = shapeOf(tasks);
+  const shape = useShape(tasks);
   const layout = useLayout(shape);
   const place = useRef();
   const [zoom, setZoom] = useState(null);
   const [focused, setFocused] = useState(selected ?? tasks[0][0]);
   const view = useView(place, zoom, layout);
+  const box = useKept(layout);
 
   useEffect(() => {
     if (layout !== null) setZoom(fitting(place.current, layout));
   }, [layout]);
+  const isSized = layout !== null && zoom !== null;
+  useEffect(() => {
+    if (isSized) bringIn(place.current, layout.boxes.get(focused), zoom);
+  }, [isSized]);
+
+  const scale = zoom ?? 1;
+  const drawn = useMemo(() => layout && seen(layout, view, zoom ?? 1, focused), [layout, view, zoom, focused]);
+  const states = useMemo(() => new Map(tasks), [tasks]);
 
   if (layout === null) return html`<div class="graph-place" ref=${place}><${Loading} what="Laying out the graph" /></div>`;
-  const scale = zoom ?? 1;
-  const drawn = seen(layout, view, scale, focused);
+  const small = scale < ZOOM_OF_TEXT;
+  const drawing = (name, task) => {
+    const [isSelected, isFocused] = [name === selected, name === focused];
+    const facts = [task.state, task.counts && JSON.stringify(task.counts), isSelected, isFocused, small];
+    return box(name, facts, () => html`
+      <${Box} key=${name} name=${name} task=${task} box=${layout.boxes.get(name)} isSelected=${isSelected} isFocused=${isFocused} small=${small} select=${choose} />`);
+  };
   const size = { width: layout.width + 2 * MARGIN, height: layout.height + 2 * MARGIN };
+  const choose = (name) => {
+    setFocused(name);
+    select(name);
+  };
   const go = (name) => {
     setFocused(name);
     requestAnimationFrame(() => place.current?.querySelector(`[data-task="${CSS.escape(name)}"]`)?.focus());
@@ -46,18 +67,22 @@ export function Graph({ tasks, selected, select }) {
              width=${size.width * scale} height=${size.height * scale} viewBox=${`0 0 ${size.width} ${size.height}`}
              onKeyDown=${(event) => keys(event, focused, layout, shape, { go, select })}>
           <g transform=${`translate(${MARGIN} ${MARGIN})`}>
-            ${drawn.ways.map((way) => html`
-              <path key=${`${way.from} ${way.to}`} class="graph-way ${isOf(way, selected) ? "near" : ""}" d=${curve(way, layout.boxes)} />`)}
-            ${tasks.map(([name, task]) => drawn.names.has(name) && html`
-              <${Box} key=${name} name=${name} task=${task} box=${layout.boxes.get(name)} isSelected=${name === selected}
-                      isFocused=${name === focused} small=${scale < 0.45} select=${() => { setFocused(name); select(name); }} />`)}
+            ${drawn.ways.map((way) => html`<path key=${way.key} class=${isOf(way, selected) ? "graph-way near" : "graph-way"} d=${way.path} />`)}
+            ${drawn.names.map((name) => drawing(name, states.get(name)))}
           </g>
         </svg>
       </div>
-      <${Zoom} zoom=${scale} change=${setZoom} fit=${() => setZoom(fitting(place.current, layout, ZOOM_MIN))} />
-      ${drawn.hidden > 0 && html`<p class="graph-note dim">${`${count(drawn.hidden)} lines would hide each other: those of the chosen task are drawn.`}</p>`}
+      <div class="graph-foot">
+        ${drawn.hidden > 0 && html`<p class="dim">${`${count(drawn.hidden)} lines would hide each other: those of the chosen task are drawn.`}</p>`}
+        ${!isSeen(view, size, scale) && html`<${Zoom} zoom=${scale} change=${setZoom} fit=${() => setZoom(fitting(place.current, layout, ZOOM_MIN))} />`}
+      </div>
     </div>
   `;
+}
+
+/** Whether all of it is seen in its own size: then there is nothing to make smaller or larger. */
+function isSeen(view, { width, height }, scale) {
+  return view === null || (scale === 1 && width <= view.width && height <= view.height);
 }
 
 function Zoom({ zoom, change, fit }) {
@@ -72,8 +97,8 @@ function Zoom({ zoom, change, fit }) {
 }
 
 /** Names and needs, the same object as long as they are the same: states change, they don't. */
-function shapeOf(tasks) {
-  const key = tasks.map(([name, task]) => `${name}<${(task.needs ?? []).join(",")}`).join(";");
+function useShape(tasks) {
+  const key = useMemo(() => tasks.map(([name, task]) => `${name}<${task.needs?.join() ?? ""}`).join(), [tasks]);
   return useMemo(() => {
     const names = tasks.map(([name]) => name);
     const needs = new Map(tasks.map(([name, task]) => [name, task.needs ?? []]));
@@ -83,11 +108,24 @@ function shapeOf(tasks) {
   }, [key]);
 }
 
+/** `keep(name, facts, make)`: what was made last for this name, while the facts stay the same. */
+function useKept(layout) {
+  const kept = useRef({ layout, nodes: new Map() });
+  if (kept.current.layout !== layout) kept.current = { layout, nodes: new Map() };
+  return (name, facts, make) => {
+    const known = kept.current.nodes.get(name);
+    if (known !== undefined && known.facts.every((fact, at) => fact === facts[at])) return known.node;
+    const node = make();
+    kept.current.nodes.set(name, { facts, node });
+    return node;
+  };
+}
+
 function useLayout(shape) {
   const [layout, setLayout] = useState(null);
   useEffect(() => {
     const controller = new AbortController();
-    laidOut(shape.names, shape.needs, controller.signal).then((done) => controller.signal.aborted || setLayout(done));
+    laidOut(shape.names, shape.needs, controller.signal).then((done) => controller.signal.aborted || setLayout(withPaths(done)));
     return () => controller.abort();
   }, [shape]);
   return layout;
@@ -122,18 +160,17 @@ function moved(old, view) {
   return isNear ? old : view;
 }
 
-const NEAR_PX = 150;
+const NEAR_PX = 90;
 
 /** The names and ways that are in sight or close to it, and how many ways are left out. */
 function seen(layout, view, zoom, focused) {
   const area = view ?? { left: 0, top: 0, width: 2_000, height: 1_000 };
   const [left, right] = [(area.left - 2 * NEAR_PX) / zoom, (area.left + area.width + 2 * NEAR_PX) / zoom];
   const [top, bottom] = [(area.top - 2 * NEAR_PX) / zoom, (area.top + area.height + 2 * NEAR_PX) / zoom];
-  const names = new Set([focused]);
-  for (const [name, { x, y, width }] of layout.boxes) {
-    if (x + width > left && x - width < right && y > top && y < bottom) names.add(name);
-  }
-  const ways = layout.ways.filter((way) => names.has(way.from) || names.has(way.to));
+  const isIn = (name, { x, y, width }) => name === focused || (x + width > left && x - width < right && y > top && y < bottom);
+  const names = [...layout.boxes].filter(([name, box]) => isIn(name, box)).map(([name]) => name);
+  const found = new Set(names);
+  const ways = layout.ways.filter((way) => found.has(way.from) || found.has(way.to));
   if (ways.length <= WAYS_MAX) return { names, ways, hidden: 0 };
   const near = ways.filter((way) => isOf(way, focused));
   return { names, ways: near, hidden: ways.length - near.length };
@@ -141,11 +178,23 @@ function seen(layout, view, zoom, focused) {
 
 const isOf = (way, name) => way.from === name || way.to === name;
 
+/** Scroll to where a box is in the middle, as far as that can be. */
+function bringIn(element, { x, y }, zoom) {
+  element.scrollLeft = (x + MARGIN) * zoom - element.clientWidth / 2;
+  element.scrollTop = (y + MARGIN) * zoom - element.clientHeight / 2;
+}
+
 /** A zoom at which the whole width is seen, but no smaller than `least`. */
 function fitting(element, layout, least = ZOOM_READABLE) {
   const wide = element.clientWidth / (layout.width + 2 * MARGIN);
   const high = least === ZOOM_READABLE ? Infinity : element.clientHeight / (layout.height + 2 * MARGIN);
   return Math.max(least, Math.min(1, wide, high));
+}
+
+/** The layout with each way as a path, made once. */
+function withPaths(layout) {
+  const ways = layout.ways.map((way) => ({ ...way, key: `${way.from} ${way.to}`, path: curve(way, layout.boxes) }));
+  return { ...layout, ways };
 }
 
 /** The way as a path: through its points, or as one bow. */

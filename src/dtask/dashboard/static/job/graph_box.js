@@ -12,7 +12,7 @@ export function Box({ name, task, box, isSelected, isFocused, small, select }) {
   return html`
     <g class="graph-box tone-${tone} is-${task.state} ${isSelected ? "selected" : ""}" transform=${`translate(${x - width / 2} ${y - height / 2})`}
        data-task=${name} data-state=${task.state} tabindex=${isFocused ? 0 : -1} role="button" aria-pressed=${isSelected}
-       aria-label=${`${name}: ${told}`} onClick=${select}>
+       aria-label=${`${name}: ${told}`} onClick=${() => select(name)}>
       <title>${`${name}: ${told}`}</title>
       <rect class="graph-rect" width=${width} height=${height} rx="6" />
       ${task.counts && html`

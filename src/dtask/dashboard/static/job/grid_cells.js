@@ -31,18 +31,6 @@ function rounded(least) {
   return [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= least);
 }
 
-/** The parts of a cell, from its top, as `[state, share]`; a failure is never too small to see. */
-export function shares(counts) {
-  const all = ORDER.map((state) => counts[state] ?? 0).reduce((sum, count) => sum + count, 0);
-  const found = ORDER.filter((state) => counts[state] > 0).map((state) => [state, counts[state] / all]);
-  const failed = found.find(([state]) => state === "failed");
-  if (failed === undefined || failed[1] >= SEEN_SHARE) return found;
-  const others = (1 - SEEN_SHARE) / (1 - failed[1]);
-  return found.map(([state, share]) => [state, state === "failed" ? SEEN_SHARE : share * others]);
-}
-
-const SEEN_SHARE = 0.34;
-
 /** `12 succeeded, 1 failed`: what stands in a cell. */
 export function told(counts) {
   return ORDER.filter((state) => counts[state] > 0)

@@ -1,12 +1,15 @@
 // Paints the cells of a grid on its canvas, in the colours of the theme.
-import { ORDER, shares } from "./grid_cells.js";
+import { ORDER } from "./grid_cells.js";
 
 /** Between cells, of large and of small ones. */
 const GAPS = { large: 2, small: 1 };
 const SMALL = 10;
 
-/** `countsAt(cell)` is what stands in one; `cell` is pointed at, `chosen` is open; both may be null. */
-export function paint(canvas, layout, countsAt, { cell, chosen }) {
+/** A failure among many is drawn at least this large, so that it is seen. */
+const SEEN_SHARE = 0.34;
+
+/** `states` has, by state, how many elements of each cell are in it. */
+export function paint(canvas, layout, states) {
   const { side, columns, rows, cells } = layout;
   const ratio = window.devicePixelRatio || 1;
   const [width, height] = [columns * side, rows * side];
@@ -16,50 +19,59 @@ export function paint(canvas, layout, countsAt, { cell, chosen }) {
   canvas.style.height = `${height}px`;
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
-  const colours = coloursOf(canvas);
-  const inner = side - (side > SMALL ? GAPS.large : GAPS.small);
-  for (let at = 0; at < cells; at += 1) {
-    const [x, y] = [(at % columns) * side, Math.floor(at / columns) * side];
-    fill(pen, x, y, inner, shares(countsAt(at)), colours);
+  const inner = innerOf(side);
+  const failed = states.failed ?? [];
+  for (const { colour, rects } of filled(states, layout, inner, coloursOf(canvas))) {
+    pen.fillStyle = colour;
+    for (let at = 0; at < rects.length; at += 3) pen.fillRect(rects[at], rects[at + 1], inner, rects[at + 2]);
   }
-  for (const [at, colour] of [[chosen, colours.text], [cell, colours.accent]]) {
-    if (at !== null && at < cells) outline(pen, (at % columns) * side, Math.floor(at / columns) * side, inner, colour);
-  }
-}
-
-function fill(pen, x, y, side, parts, colours) {
-  let top = y;
-  for (const [state, share] of parts) {
-    const height = share * side;
-    pen.fillStyle = colours[state];
-    pen.fillRect(x, top, side, height);
-    top += height;
-  }
-  // A failure has a mark as well as a colour, where there is room for one.
-  if (parts[0]?.[0] === "failed" && side >= 8) {
-    pen.strokeStyle = colours.surface;
-    pen.lineWidth = 1.4;
-    const inset = side * 0.28;
-    const bottom = y + Math.min(side, Math.max(parts[0][1] * side, side * 0.5));
-    pen.beginPath();
-    pen.moveTo(x + inset, y + inset * 0.8);
-    pen.lineTo(x + side - inset, bottom - inset * 0.8);
-    pen.moveTo(x + side - inset, y + inset * 0.8);
-    pen.lineTo(x + inset, bottom - inset * 0.8);
-    pen.stroke();
+  pen.strokeStyle = getComputedStyle(canvas).getPropertyValue("--surface");
+  pen.lineWidth = 1.4;
+  for (let cell = 0; cell < cells; cell += 1) {
+    if (failed[cell] > 0) cross(pen, (cell % columns) * side, Math.floor(cell / columns) * side, inner);
   }
 }
 
-function outline(pen, x, y, side, colour) {
-  pen.strokeStyle = colour;
-  pen.lineWidth = 2;
-  pen.strokeRect(x, y, side, side);
+/** The side of what is seen of a cell. */
+export function innerOf(side) {
+  return side - (side > SMALL ? GAPS.large : GAPS.small);
 }
 
-/** The custom properties of the page: `--state-failed` and the like. */
+/** By state its colour, and `x, y, height` of each rectangle in it; colours are changed seldom. */
+function filled(states, { columns, side, cells }, inner, colours) {
+  const parts = ORDER.filter((state) => states[state]).map((state) => ({ state, counts: states[state], colour: colours[state], rects: [] }));
+  for (let cell = 0; cell < cells; cell += 1) {
+    let all = 0;
+    for (const { counts } of parts) all += counts[cell];
+    const failed = states.failed?.[cell] ?? 0;
+    const lifted = failed > 0 && failed / all < SEEN_SHARE;
+    const others = lifted ? (1 - SEEN_SHARE) / (1 - failed / all) : 1;
+    const x = (cell % columns) * side;
+    let y = Math.floor(cell / columns) * side;
+    for (const { state, counts, rects } of parts) {
+      if (counts[cell] === 0) continue;
+      const share = state === "failed" && lifted ? SEEN_SHARE : (counts[cell] / all) * others;
+      rects.push(x, y, share * inner);
+      y += share * inner;
+    }
+  }
+  return parts;
+}
+
+/** A failure has a mark as well as a colour. It stands at the top of its cell. */
+function cross(pen, x, y, inner) {
+  const [left, right] = [x + inner * 0.28, x + inner * 0.72];
+  const [top, bottom] = [y + inner * 0.22, y + inner * (inner > SMALL ? 0.78 : 0.6)];
+  pen.beginPath();
+  pen.moveTo(left, top);
+  pen.lineTo(right, bottom);
+  pen.moveTo(right, top);
+  pen.lineTo(left, bottom);
+  pen.stroke();
+}
+
+/** The custom properties of the page: `--cell-failed` and the like. */
 function coloursOf(element) {
   const style = getComputedStyle(element);
-  const named = (name) => style.getPropertyValue(name).trim();
-  const colours = Object.fromEntries(ORDER.map((state) => [state, named(`--cell-${state}`)]));
-  return { ...colours, text: named("--text"), accent: named("--accent"), surface: named("--surface") };
+  return Object.fromEntries(ORDER.map((state) => [state, style.getPropertyValue(`--cell-${state}`).trim()]));
 }

@@ -8,6 +8,9 @@ import { lanesOf, ticks } from "./lanes.js";
 import { useFresh } from "./fresh.js";
 
 export const ATTEMPTS_MAX = 1_000;
+/** While they move, fewer are drawn, and not with each change. */
+const LIVE_MAX = 400;
+const LIVE_PAUSE_MS = 1_500;
 
 const LANE_PX = 16;
 const BAR_PX = 12;
@@ -17,14 +20,15 @@ const TICK_PX = 90;
 
 /** `names` are the tasks in their order; `select({task, index, attempt})` opens an attempt. */
 export function Timeline({ jobId, names, live, select, selected }) {
-  const { data, error, reload } = useFresh(jobId, `jobs/${jobId}/attempts`, { limit: ATTEMPTS_MAX });
+  const limit = live ? LIVE_MAX : ATTEMPTS_MAX;
+  const { data, error, reload } = useFresh(jobId, `jobs/${jobId}/attempts`, { limit }, { pause_ms: LIVE_PAUSE_MS });
   if (error && !data) return html`<${ErrorNote} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} what="Loading the attempts" />`;
   if (data.length === 0) return html`<p class="panel-note dim">Nothing of it has been given to a worker yet.</p>`;
   const picture = html`<${live ? LivePicture : Picture} attempts=${data} names=${names} select=${select} selected=${selected} at=${now()} />`;
   return html`
     ${picture}
-    ${data.length === ATTEMPTS_MAX && html`<p class="panel-note dim">The newest ${count(ATTEMPTS_MAX)} attempts.</p>`}
+    ${data.length === limit && html`<p class="panel-note dim">The newest ${count(limit)} attempts.</p>`}
   `;
 }
 
@@ -83,7 +87,7 @@ function Bar({ attempt, y, x, at, select, isSelected }) {
   return html`
     <g class=${`timeline-bar is-${attempt.state} ${isSelected ? "selected" : ""}`} onClick=${() => select(attempt)}>
       <title>${titleOf(attempt, at)}</title>
-      <rect class="timeline-wait" x=${left} y=${top} width=${right - left} height=${BAR_PX} rx="2" />
+      ${started - left >= 1 && html`<rect class="timeline-wait" x=${left} y=${top} width=${right - left} height=${BAR_PX} rx="2" />`}
       <rect class="timeline-run" x=${Math.min(started, right - 2)} y=${top} width=${Math.max(2, right - started)} height=${BAR_PX} rx="2" />
     </g>
   `;
