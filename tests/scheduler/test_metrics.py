@@ -23,7 +23,6 @@ from dtask.core.jobs.events import SetQueue
 from dtask.core.jobs.rows import Change
 from dtask.errors import Busy
 from dtask.scheduler import metrics as metrics_module
-from dtask.scheduler.feed import Feed
 from dtask.scheduler.loop import Loop
 from dtask.scheduler.metrics import METRICS, SCRAPES_MAX, Metrics
 from dtask.store.memory import MemoryStore
@@ -276,9 +275,11 @@ def test_a_lost_attempt_counts_and_so_does_a_report_that_comes_too_late() -> Non
 
 def test_who_reads_events_is_counted(scheduler: servers.RunningScheduler) -> None:
     headers = servers.bearer(scheduler.token)
-    url = f"{scheduler.url}/api/v1/events"
-    with httpx.stream("GET", url, headers=headers, verify=False):
-        assert scrape(scheduler.url).value("dtask_feed_readers") == 1
+    with (
+        httpx.stream("GET", f"{scheduler.url}/api/v1/events", headers=headers, verify=False),
+        httpx.stream("GET", f"{scheduler.url}/api/v1/live", headers=headers, verify=False),
+    ):
+        assert scrape(scheduler.url).value("dtask_feed_readers") == 2
     until(scheduler.url, lambda seen: seen.value("dtask_feed_readers") == 0)
 
 
@@ -342,7 +343,7 @@ async def hanging() -> AsyncIterator[tuple[Metrics, Disk]]:
     loop = Loop(Cluster(clock.now()), clock, disk)
     await loop.load()
     running = asyncio.create_task(loop.run())
-    metrics = Metrics(loop, Feed(clock.now()), clock)
+    metrics = Metrics(loop, clock)
     waiting = loop.post(SetQueue("night", weight=2.0))
     try:
         yield metrics, disk

@@ -18,8 +18,8 @@ from dtask.core.placement.events import CountFleet, FleetCounts
 from dtask.errors import Busy, Unavailable
 from dtask.exposition import Described, Exposition, Value
 from dtask.scheduler.aside import Aside
-from dtask.scheduler.feed import Feed
 from dtask.scheduler.loop import Loop
+from dtask.scheduler.readers import Readers
 from dtask.scheduler.tallies import Tallies
 
 #: A store that has not answered in this time counts as down. Prometheus waits 10 s by default.
@@ -43,11 +43,11 @@ class Reading(NamedTuple):
 
 
 class Metrics:
-    """The metrics of one scheduler. `stop` it at the end."""
+    """The metrics of one scheduler, whose streams have these readers. `stop` it at the end."""
 
-    def __init__(self, loop: Loop, feed: Feed, clock: Clock) -> None:
+    def __init__(self, loop: Loop, clock: Clock, readers: Iterable[Readers] = ()) -> None:
         self._loop = loop
-        self._feed = feed
+        self._readers = tuple(readers)
         self._clock = clock
         self._exposition = Exposition(METRICS)
         self._writer = Aside("dtask-metrics")
@@ -83,7 +83,7 @@ class Metrics:
             jobs=jobs,
             warming_up=cluster.warm_in_s() > 0,
             stalled_s=cluster.stalled_s,
-            feed_readers=self._feed.readers.count,
+            feed_readers=sum(each.count for each in self._readers),
         )
 
 
@@ -355,7 +355,7 @@ METRICS: Final[tuple[Described[Reading], ...]] = (
     Described(
         "dtask_feed_readers",
         "gauge",
-        "Requests that read events.",
+        "Requests that read a stream: events, or the live one.",
         lambda reading: reading.feed_readers,
     ),
 )

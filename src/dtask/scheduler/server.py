@@ -103,9 +103,9 @@ class SchedulerServer:
             tallies=self.tallies,
         )
         channels.serve(self._loop)
-        self._metrics = Metrics(self._loop, self._feed, clock)
         self._history = History(self._loop, clock)
         self._live = Live(self._loop, self._history, watch, changed, clock)
+        self._metrics = Metrics(self._loop, clock, (self._feed.readers, self._live.readers))
         parts = JobParts(self._feed, self._data.logs, self._data.blobs, self._data.directory)
         for_pages = PageParts(self._sessions, clock, pages or {}, self._live, self._history)
         self._server = _Server(
