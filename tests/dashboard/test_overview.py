@@ -12,6 +12,8 @@ def test_without_workers_it_teaches_how_to_start_one(page: Page, empty_site: Sit
     expect(fleet).to_contain_text(f"dtask-worker --scheduler {empty_site.url}")
     expect(page.get_by_role("region", name="Needs attention")).to_contain_text("Nothing does.")
     assert_accessible(page)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert_no_sideways_scroll(page)
 
 
 def test_a_few_workers_are_tiles_with_their_names_and_their_state(

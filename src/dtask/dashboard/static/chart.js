@@ -5,7 +5,9 @@ import { html, useEffect, useRef, useState } from "./html.js";
 import { Panel } from "./parts.js";
 
 const HEIGHT_PX = 128;
-const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+/** A shorter chart than this has seconds on its axis. */
+const MINUTES_FROM_S = 600;
+const MINUTES = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 
 /**
  * A panel with a chart. `times` are epoch seconds; `lines` are `{name, values, colour, fill}` with
@@ -70,6 +72,14 @@ function inWords(title, times, lines, format) {
   return `${title} since ${clock(times[0])}. ${told.join(". ")}.`;
 }
 
+/** The times of the axis; none while nothing was measured. */
+function named(chart, ticks) {
+  const times = chart.data[0];
+  if (times.length < 2) return ticks.map(() => "");
+  const brief = times.at(-1) - times[0] < MINUTES_FROM_S;
+  return ticks.map((tick) => (brief ? clock(tick) : MINUTES.format(tick * 1000)));
+}
+
 function plotted(place, lines, format, top, point) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
@@ -87,7 +97,7 @@ function plotted(place, lines, format, top, point) {
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { y: { range: (_, __, high) => [0, Math.max(top ?? 0, (high ?? 0) * 1.08) || 1] } },
     axes: [
-      { ...axis, grid: { show: false }, size: 22, space: 64, values: (self, ticks) => ticks.map((tick) => (self.data[0].length > 1 ? CLOCK.format(tick * 1000) : "")) },
+      { ...axis, grid: { show: false }, size: 22, space: 70, values: named },
       { ...axis, size: 40, gap: 4, space: 30, values: (_, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [

@@ -61,8 +61,8 @@ function Room({ row }) {
 }
 
 /**
- * How long ago the last heartbeat came. The stream tells of a heartbeat only when it changed
- * something, so the last one known of an online worker may be old, and is "on time" then.
+ * How long ago the last heartbeat came, as far as the stream knows: it tells of one only when that
+ * changed something, so the last one known of an online worker may be old, and is "on time" then.
  */
 export function Heartbeat({ status, at }) {
   const age_s = useNow() - at;

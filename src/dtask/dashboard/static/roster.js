@@ -9,7 +9,7 @@ const SETTLE_MS = 2_000;
  * about more often than thousands. */
 const REFRESH_MS = 5_000;
 const REFRESH_MANY_MS = 60_000;
-const MANY = 500;
+export const MANY = 500;
 /** Rows keep their places for so long, or nobody could point at one. Their figures don't wait. */
 const SETTLED_S = 2;
 

@@ -2,10 +2,9 @@
 import { post, useResource } from "./api.js";
 import { Chart } from "./chart.js";
 import { measure, percent, plural } from "./formats.js";
-import { Heartbeat } from "./fleet.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
 import { useSelected } from "./live.js";
-import { Confirm, Empty, ErrorNote, Lasting, LoadBar, Loading, Panel, StateBadge } from "./parts.js";
+import { Age, Confirm, Empty, ErrorNote, Lasting, LoadBar, Loading, Panel, StateBadge } from "./parts.js";
 import { Link, Page, pathOf } from "./router.js";
 
 /** Its tasks are asked for so often at most while they change, ... */
@@ -58,7 +57,7 @@ const Standing = ({ row }) => html`
   <span class="lead-items">
     <${StateBadge} state=${row[1]} />
     ${row[2] && html`<${StateBadge} state="draining" />`}
-    <span>heartbeat <${Heartbeat} status=${row[1]} at=${row[5]} /></span>
+    <span>heartbeat <${Age} at=${row[5]} /></span>
   </span>
 `;
 

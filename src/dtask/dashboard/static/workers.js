@@ -3,9 +3,9 @@ import { count, plural } from "./formats.js";
 import { Heartbeat } from "./fleet.js";
 import { html, memo, useId, useMemo } from "./html.js";
 import { useLive } from "./live.js";
-import { Choice, Empty, ErrorNote, LoadBar, Loading, Pager, Panel, StateBadge, Typed } from "./parts.js";
+import { Age, Choice, Empty, ErrorNote, LoadBar, Loading, Pager, Panel, StateBadge, Typed } from "./parts.js";
 import { Link, Page, pathOf, setQuery } from "./router.js";
-import { chosen, current, useRoster, verdict } from "./roster.js";
+import { MANY, chosen, current, useRoster, verdict } from "./roster.js";
 
 const ROWS_A_PAGE = 50;
 const TAGS_SHOWN = 8;
@@ -94,7 +94,7 @@ function Table({ rows, filters, workers }) {
   const pages = Math.max(1, Math.ceil(all.length / ROWS_A_PAGE));
   const page = Math.min(filters.page, pages);
   const first = (page - 1) * ROWS_A_PAGE;
-  const shown = all.slice(first, first + ROWS_A_PAGE).map((row) => current(row, workers));
+  const shown = all.slice(first, first + ROWS_A_PAGE).map((row) => ({ ...current(row, workers), recent: workers.size <= MANY }));
   if (all.length === 0) return html`<${Panel}><${Empty} title="No worker is like this">Change or clear a filter to see others.<//><//>`;
   const turn = (to) => (to >= 1 && to <= pages ? () => setQuery({ page: to > 1 ? to : "" }) : null);
   return html`
@@ -133,14 +133,14 @@ function Row({ row }) {
       <td data-label="Status"><${StateBadge} state=${row.standing} /></td>
       <td data-label="Slots taken"><${LoadBar} used=${row.used} total=${row.total} /></td>
       <td data-label="Tags"><div><${Tags} tags=${row.tags} />${row.misses?.length > 0 && html`<${Misses} misses=${row.misses} />`}</div></td>
-      <td data-label="Heartbeat" class="nowrap"><${Heartbeat} status=${row.status} at=${row.heartbeat} /></td>
+      <td data-label="Heartbeat" class="nowrap">${row.recent ? html`<${Age} at=${row.heartbeat} />` : html`<${Heartbeat} status=${row.status} at=${row.heartbeat} />`}</td>
     </tr>
   `;
 }
 
 /** Most rows are as they were, with each message of the stream. */
 const KeptRow = memo(Row, ({ row: a }, { row: b }) => a.worker === b.worker && a.standing === b.standing
-  && a.used === b.used && a.total === b.total && a.heartbeat === b.heartbeat);
+  && a.used === b.used && a.total === b.total && a.heartbeat === b.heartbeat && a.recent === b.recent);
 
 function Tags({ tags }) {
   if (tags.length === 0) return html`<span class="none">none</span>`;
