@@ -244,6 +244,15 @@ class Jobs:
     def _check_room(self, elements: int, tasks: int, queue: Queue) -> None:
         """Raise Busy unless so many more may wait in the queue, and so many tasks live."""
         most = queue.max_queued
+        if most is not None and elements > most:
+            raise Busy(
+                f"The queue {queue.name!r} takes at most {most} waiting tasks, and this has "
+                f"{elements}: it will never fit. Submit it in parts, to another queue, or raise "
+                f"the limit (dtask queue {queue.name} --max-queued {elements}).",
+                code="queue_full",
+                queue=queue.name,
+                max_queued=most,
+            )
         if most is not None and queue.waiting + elements > most:
             raise Busy(
                 f"The queue {queue.name!r} holds {queue.waiting} waiting tasks of at most {most}, "
