@@ -217,6 +217,33 @@ def test_why_says_what_is_missing_and_job_says_it_too(fleet: Fleet) -> None:
     assert fleet.shell.run("why", str(job_id)).out.startswith("It waits for nothing. Job ")
 
 
+def test_what_was_skipped_names_what_for(fleet: Fleet, graph: int) -> None:
+    failed = fleet.job("false")
+    heir = int(fleet.shell.run("submit", "--after", str(failed), "--", "true").out)
+    told = f"It comes after job {failed}, which failed"
+    ran = fleet.shell.run("wait", str(heir))
+    assert ran.err == f"  {heir}/main was skipped: {told}\n"
+    assert fleet.shell.run("why", str(heir)).out.endswith(f".\n{heir}/main: {told}.\n")
+    assert f"was skipped: {told}\n" in fleet.shell.run("job", str(heir)).out
+    told = "It needs tile, which failed"
+    assert fleet.shell.run("why", f"{graph}/join").out == f"{graph}/join: {told}.\n"
+    first = fleet.shell.run("why", f"{graph}/first").out
+    assert first == f"{graph}/first waits for nothing: it succeeded.\n"
+    assert fleet.shell.run("why", f"{graph}/nope").code == 1
+
+
+def test_of_a_job_that_goes_on_why_tells_of_what_has_ended(fleet: Fleet, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "tasks:\n  a: {command: ['false']}\n  b: {command: [x], needs: [a]}\n"
+        "  c: {command: [sleep, 60]}\n"
+    )
+    job_id = fleet.shell.run("submit", str(file)).out.strip()
+    told = f"{job_id}/b waits for nothing: it was skipped: It needs a, which failed.\n"
+    eventually(lambda: fleet.shell.run("why", f"{job_id}/b").out == told)
+    fleet.shell.run("cancel", job_id)
+
+
 def test_cancel_takes_jobs_and_tasks(fleet: Fleet) -> None:
     naps = [duration(), duration()]
     first, second = (fleet.job("sleep", nap) for nap in naps)

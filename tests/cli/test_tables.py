@@ -37,6 +37,10 @@ ENDS = {
         task(State.SKIPPED, cause=Cause.UPSTREAM),
         125,
     ),
+    "was skipped: It needs a, which failed": (
+        task(State.SKIPPED, cause=Cause.UPSTREAM, error="It needs a, which failed."),
+        125,
+    ),
 }
 
 

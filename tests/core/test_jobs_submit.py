@@ -66,7 +66,7 @@ def test_a_queue_takes_no_more_than_its_max_queued(jobs: Env) -> None:
     jobs.set_queue(max_queued=5)
     jobs.submit(array=3)
     with pytest.raises(Busy, match="at most 5 waiting tasks, and this has 6: it will never fit"):
-        jobs.submit({"main": {"array": 6}}, queue="q")
+        jobs.submit(array=6)
     with pytest.raises(Busy, match="holds 3 waiting tasks of at most 5, and this would add 3"):
         jobs.submit(array=3)
     job = jobs.submit(array=2)

@@ -67,6 +67,8 @@ def told(task: Ended) -> str:
         return "was skipped" if task.state is State.SKIPPED else f"was {task.state}"
     elif task.state is State.CANCELLED:
         said = _CAME_TO_NOTHING.get(task.cause, "was cancelled")
+    elif task.cause is Cause.UPSTREAM and task.error:
+        said = "was skipped"
     else:
         said = _SENTENCES[task.cause]
     return f"{said}: {plain(task.error).rstrip('.')}" if task.error else said

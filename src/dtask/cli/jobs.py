@@ -117,24 +117,24 @@ def job(invocation: Invocation, name: Name) -> None:
 @quiet("Print the words for programs alone, one a line.")
 @click.pass_obj
 def why(invocation: Invocation, name: Name) -> None:
-    """Say why a job, or a task of it, does not run yet."""
+    """Say why a job, or a task of it, does not run yet, or why it did not succeed."""
+    part = Name(name.job_id, name.task, name.index)
     with invocation.client() as client:
-        found = client.why(name.job_id)
-        reasons = [reason for reason in found.reasons if _within(reason, name)]
+        found = client.why(str(part))
         if invocation.mode == "json":
-            invocation.print_json({**_as_dict(found), "reasons": reasons})
+            invocation.print_json(found)
         elif invocation.mode == "quiet":
-            for reason in reasons:
+            for reason in found.reasons:
                 click.echo(reason.code)
-        elif found.state in ENDS:
-            from dtask.cli import tables  # noqa: PLC0415 (commands start fast)
-
-            ended = client.job(name.job_id)
-            click.echo(f"It waits for nothing. {tables.headline(ended, now=time.time())}.")
-        elif reasons:
-            _print_reasons(reasons)
         else:
-            click.echo(f"Nothing of {name} waits.")
+            if part.task is None and found.state in ENDS:
+                from dtask.cli import tables  # noqa: PLC0415 (commands start fast)
+
+                ended = client.job(part.job_id)
+                click.echo(f"It waits for nothing. {tables.headline(ended, now=time.time())}.")
+            elif not found.reasons:
+                click.echo(_why_not(client, part))
+            _print_reasons(found.reasons)
 
 
 @click.command("cancel")
@@ -272,13 +272,14 @@ def await_end(
 
 
 def failures(ended: "JobResult") -> list[str]:
-    """What went wrong, a line for each plain task."""
+    """What went wrong, a line for each plain task; of a job that was skipped, for each task."""
     from dtask.cli import ending  # noqa: PLC0415 (commands start fast)
 
+    own = (State.SKIPPED,) if ended.state is State.SKIPPED else (State.FAILED, State.CANCELLED)
     return [
         f"  {ended.job_id}/{name} {ending.told(task)}"
         for name, task in ended.tasks.items()
-        if task.counts is None and task.state in (State.FAILED, State.CANCELLED)
+        if task.state in own and (task.counts is None or task.state is State.SKIPPED)
     ]
 
 
@@ -317,14 +318,14 @@ def _print_reasons(reasons: "Iterable[Reason]") -> None:
         click.echo(f"{click.style(reason.name, bold=True)}{many}: {reason.sentence}{until}")
 
 
-def _within(reason: "Reason", name: Name) -> bool:
-    """Whether a reason is about what was named."""
-    if name.task is None:
-        return True
-    whole = f"{name.job_id}/{name.task}"
-    if name.index is not None:
-        return reason.name in (whole, f"{whole}[{name.index}]")
-    return reason.name == whole or reason.name.startswith(f"{whole}[")
+def _why_not(client: "Client", name: Name) -> str:
+    """Why nothing of this waits, while its job goes on or because it succeeded."""
+    from dtask.cli import ending  # noqa: PLC0415 (commands start fast)
+
+    task = client.job(name.job_id).tasks.get(name.task or "")
+    if task is None or task.state not in ENDS or (name.index is not None and task.counts):
+        return f"Nothing of {name} waits."
+    return f"{name} waits for nothing: it {ending.told(task)}."
 
 
 def _told(name: Name) -> str:
@@ -334,9 +335,3 @@ def _told(name: Name) -> str:
 def _cancelled(name: Name, error: DtaskError | None) -> dict[str, object]:
     """What became of the cancel of one of several, as JSON has it."""
     return {"name": str(name), "cancelled": error is None} | (error.body() if error else {})
-
-
-def _as_dict(found: object) -> dict[str, object]:
-    import msgspec  # noqa: PLC0415 (commands start fast)
-
-    return msgspec.structs.asdict(found)  # type: ignore[arg-type]  # one of the SDK's structs

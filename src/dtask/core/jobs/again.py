@@ -5,13 +5,15 @@ that leaves nothing, the retry is refused with the name of what is to be retried
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from dtask.core.jobs.job import SUCCEEDED, Job, Task
 from dtask.core.jobs.rows import Past
 from dtask.core.jobs.states import State
 from dtask.errors import Conflict
 
-_DID = {
+#: What became of those that did not succeed.
+DID: Final = {
     State.FAILED: "failed",
     State.CANCELLED: "was cancelled",
     State.SKIPPED: "was skipped",
@@ -45,7 +47,7 @@ def startable(job: Job, chosen: Iterable[Task], codes: tuple[int, ...]) -> list[
     if wanted and not again:
         first = _first_bad(wanted[0])
         raise Conflict(
-            f"{wanted[0]} would be skipped again: it needs {first}, which {_DID[first.state]}. "
+            f"{wanted[0]} would be skipped again: it needs {first}, which {DID[first.state]}. "
             f"Retry {first}, and {wanted[0]} starts over with it.",
             code="upstream",
             needs=str(first),
@@ -58,7 +60,7 @@ def check_after(job_id: int, earlier: Past) -> None:
     if earlier.state is not State.SUCCEEDED:
         raise Conflict(
             f"Job {job_id} would be skipped again: it comes after job {earlier.job_id}, which "
-            f"{_DID[earlier.state]}. Retry job {earlier.job_id} first, and then job {job_id}, "
+            f"{DID[earlier.state]}. Retry job {earlier.job_id} first, and then job {job_id}, "
             f"which waits for it.",
             code="upstream",
             after=earlier.job_id,

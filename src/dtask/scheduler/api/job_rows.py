@@ -15,6 +15,7 @@ from dtask.core.jobs.rows import WHOLE, AttemptRow, JobRecord, JobRow, TaskRow
 from dtask.core.jobs.states import ENDS, Cause, State
 from dtask.errors import InvalidRequest, NotFound
 from dtask.scheduler.api.answers import encode_struct
+from dtask.scheduler.api.skipped import Skipped
 from dtask.store.base import Store
 from dtask.wire.job_answers import (
     AttemptAnswer,
@@ -34,6 +35,7 @@ class _Specs(Struct):
     """The specs of a job's tasks, not looked into: a list of a million items costs its bytes."""
 
     tasks: dict[str, Raw]
+    after: list[int] = []
 
 
 class _TaskAnswer(Struct, frozen=True):
@@ -55,6 +57,7 @@ class _Links(Struct):
 
 _specs: Final = msgspec.json.Decoder(_Specs).decode
 _links: Final = msgspec.json.Decoder(_Links).decode
+_UNLINKED: Final = _Links()
 
 
 def jobs(
@@ -86,10 +89,13 @@ def job(store: Store, job_id: int) -> bytes:
     record = _record(store, job_id)
     row = record.job
     last = _last_attempts(store, record)
-    specs = _spec_of(store, job_id).tasks if len(record.tasks) > 1 else {}
     rows = {task.task: task for task in record.tasks}
+    needs_specs = len(rows) > 1 or row.state is State.SKIPPED
+    specs = _spec_of(store, job_id) if needs_specs else _Specs({name: Raw(b"{}") for name in rows})
+    skipped = Skipped(store, rows, specs.after)
     tasks = {
-        name: _task_summary(rows[name], last.get(name), specs.get(name)) for name in specs or rows
+        name: _task_summary(rows[name], last.get(name), _links(spec), skipped)
+        for name, spec in specs.tasks.items()
     }
     answer = JobAnswer(
         row.job_id,
@@ -220,12 +226,19 @@ def ended_why(store: Store, job_id: int, name: str | None, index: int) -> bytes:
     Raises NotFound or InvalidRequest.
     """
     record = _record(store, job_id)
-    rows = _in_order(store, record) if name is None else [_whole(record, name)]
+    tasks = {row.task: row for row in record.tasks}
+    specs = _spec_of(store, job_id)
+    skipped = Skipped(store, tasks, specs.after)
+    rows = [tasks[each] for each in specs.tasks] if name is None else [_whole(record, name)]
     if name is not None and index != WHOLE:
         _check_index(rows[0], index)
         found = store.elements(job_id, name, states=_ANY, after=index - 1, limit=1)
         rows = [row for row in found if row.idx == index] or rows
-    reasons = [_end(row) for row in rows if row.state is not State.SUCCEEDED]
+    reasons = [
+        _end(row, skipped.told(row, _links(specs.tasks[row.task]).needs))
+        for row in rows
+        if row.state is not State.SUCCEEDED
+    ]
     return encode_struct(Why(job_id, record.job.state, tuple(reasons)))
 
 
@@ -238,14 +251,6 @@ def _record(store: Store, job_id: int) -> JobRecord:
     if record is None:
         raise no_job(job_id)
     return record
-
-
-def _in_order(store: Store, record: JobRecord) -> list[TaskRow]:
-    """The rows of a job's tasks, in the order of the submit."""
-    if len(record.tasks) == 1:
-        return record.tasks
-    rows = {row.task: row for row in record.tasks}
-    return [rows[name] for name in _spec_of(store, record.job.job_id).tasks]
 
 
 def _spec_of(store: Store, job_id: int) -> _Specs:
@@ -367,19 +372,20 @@ def _filled(
             yield ElementAnswer(index=index, state=rest, cause=told)
 
 
-def _end(row: TaskRow) -> Reason:
-    """Why a task that ended did not succeed."""
+def _end(row: TaskRow, skipped: str | None) -> Reason:
+    """Why a task that ended did not succeed; `skipped`: what it was skipped for."""
     name = attempt_text(row.job_id, row.task, None if row.idx == WHOLE else row.idx)
     counts = _counts(row) if row.counts is not None else {}
     if counts:
         told = ", ".join(f"{count} {state}" for state, count in counts.items())
-        return Reason(name, row.state, row.state.value, f"Of its elements: {told}.")
+        sentence = " ".join(filter(None, (f"Of its elements: {told}.", skipped)))
+        return Reason(name, row.state, row.state.value, sentence)
     if row.cause is Cause.EXIT and row.exit_code is not None:
         code = row.exit_code
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
         sentence = f"Its last attempt, number {row.number}, ended with {how}."
     else:
-        sentence = _ENDINGS.get(row.cause, f"It is {row.state}.")
+        sentence = skipped or _ENDINGS.get(row.cause, f"It is {row.state}.")
     if row.error:
         sentence += f" {row.error}"
     return Reason(name, row.state, row.cause.value if row.cause else row.state.value, sentence)
@@ -423,8 +429,12 @@ def _job_summary(row: JobRow, progress: Progress | None) -> JobSummary:
     )
 
 
-def _task_summary(row: TaskRow, last: AttemptRow | None, spec: Raw | None = None) -> TaskSummary:
-    links = _links(spec) if spec is not None else _Links()
+def _task_summary(
+    row: TaskRow,
+    last: AttemptRow | None,
+    links: _Links = _UNLINKED,
+    skipped: Skipped | None = None,
+) -> TaskSummary:
     return TaskSummary(
         state=row.state,
         needs=links.needs,
@@ -440,7 +450,7 @@ def _task_summary(row: TaskRow, last: AttemptRow | None, spec: Raw | None = None
         ended_at=row.ended_at,
         exit_code=row.exit_code,
         cause=row.cause,
-        error=row.error,
+        error=row.error if skipped is None else row.error or skipped.told(row, links.needs),
     )
 
 
