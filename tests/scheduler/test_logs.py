@@ -322,7 +322,9 @@ def test_followers_end_when_the_task_is_held_no_more(tmp_path: Path, state: Stat
     play(tmp_path, act)
 
 
-def test_only_logs_of_known_attempts_are_kept_beside_a_store_that_has_come(tmp_path: Path) -> None:
+def test_only_logs_of_known_attempts_are_kept_beside_a_store_that_has_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     known = {1: {("a", WHOLE, 1), ("b.c", 1234, 2)}, 2: {("a", WHOLE, 1)}}
     stay = ("1/a#1.stdout", "1/a#1.stderr", "1/b.c/1/1234#2.result")
     go = ("1/a#2.stdout", "1/b.c/1/1234#1.stdout", "1/b.c/1/1235#2.stdout", "1/x#1.stdout")
@@ -331,6 +333,11 @@ def test_only_logs_of_known_attempts_are_kept_beside_a_store_that_has_come(tmp_p
         (tmp_path / name).write_text("text")
     logs = Logs(tmp_path)
     logs.keep(lambda job_id: known.get(job_id, set()))
+    (line,) = caplog.messages
+    assert line.startswith("logs of jobs that the store does not know were removed: ")
+    caplog.clear()
+    logs.keep(lambda job_id: known.get(job_id, set()))
+    assert not caplog.messages
     logs.close()
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*#*")}
     assert left == set(stay)

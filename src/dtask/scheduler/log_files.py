@@ -137,17 +137,23 @@ class LogFiles:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._directory / str(job_id))
 
-    def keep(self, known: Callable[[int], set[Within]]) -> None:
-        """Remove what was written of attempts that are not `known`, by job."""
+    def keep(self, known: Callable[[int], set[Within]]) -> int:
+        """Remove what was written of attempts that are not `known`, by job.
+
+        Returns how many jobs nothing is known of.
+        """
+        unknown = 0
         for job_id in self.jobs():
             attempts = known(job_id)
             if not attempts:
                 self.remove(job_id)
+                unknown += 1
                 continue
             job = self._directory / str(job_id)
             for path in job.rglob("*#*"):
                 if _attempt_of(path.relative_to(job)) not in attempts:
                     path.unlink()
+        return unknown
 
     def close(self) -> None:
         """Let go of the directory."""

@@ -155,7 +155,13 @@ class Logs:
 
         Takes its time. Raises OSError and what `known` raises.
         """
-        self._files.keep(known)
+        if unknown := self._files.keep(known):
+            log.say(
+                "logs of jobs that the store does not know were removed: the store is new, or "
+                "older than they are",
+                level=logging.WARNING,
+                jobs=unknown,
+            )
 
     def forget(self, job_id: int) -> None:
         """Remove all of a job, in a thread of its own. None of its attempts may go on."""
