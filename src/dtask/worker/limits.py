@@ -145,7 +145,10 @@ class Limits:
             _LIMIT[controller](group, limit)
         except OSError as error:
             _log.warning(
-                "Control groups don't work here for limits of %s (%s).", controller, error.strerror
+                "Control groups don't work here for limits of %s (%s): %s.",
+                controller,
+                error.strerror,
+                _WITHOUT[controller],
             )
             self._parents[controller] = None
             return None
