@@ -505,7 +505,9 @@ def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def test_an_attempt_is_held_to_its_memory(groups: str, tmp_path: Path) -> None:
+def test_an_attempt_is_held_to_its_memory(
+    groups: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with running(tmp_path) as runner:
             runner.attempt(CLUSTER, order(f"{hungry(200)} > /dev/null && echo had", memory_mb=100))
@@ -522,6 +524,14 @@ def test_an_attempt_is_held_to_its_memory(groups: str, tmp_path: Path) -> None:
             assert stream(runner, fence=2) == b"50000000\n"
 
     asyncio.run(main())
+    told = [line for line in caplog.messages if "limits of memory" in line]
+    if groups == "with":
+        assert not told
+    else:
+        (line,) = told
+        assert line.endswith(
+            "memory is held to its limit for each process alone, by address space."
+        )
 
 
 def test_an_attempt_is_held_to_its_cpus(groups: str, tmp_path: Path) -> None:
@@ -580,7 +590,9 @@ def test_each_running_task_has_gpus_of_its_own(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_kill_9_of_the_agent_loses_no_end_and_no_log(tmp_path: Path) -> None:
+def test_kill_9_of_the_agent_loses_no_end_and_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     seconds = duration()
     lines = ("echo ended; exit 3", f"echo running; sleep {seconds} & wait")
     with attempts_agent(tmp_path / "spool", CLUSTER, *lines) as agent:
@@ -597,7 +609,10 @@ def test_kill_9_of_the_agent_loses_no_end_and_no_log(tmp_path: Path) -> None:
 
     async def main() -> None:
         for _ in range(2):  # as often as agents come and go
+            caplog.clear()
             async with running(tmp_path, ears) as runner:
+                (line,) = caplog.messages
+                assert "died while it ran 1 attempt of jobs: what was left of it was" in line
                 assert sleepers(seconds) == []
                 assert not any(path.exists() for path in held_by)
                 assert sorted(runner.attempts(CLUSTER)) == [(1, True), (2, True)]

@@ -147,7 +147,9 @@ def test_attempt_sent_twice_runs_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_stopped_attempt_ends_and_dropped_one_ends_without_a_word(tmp_path: Path) -> None:
+def test_stopped_attempt_ends_and_dropped_one_ends_without_a_word_but_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         stopped, dropped = duration(), duration()
         async with Counterpart() as scheduler, working(tmp_path, scheduler) as worker:
@@ -160,6 +162,9 @@ def test_stopped_attempt_ends_and_dropped_one_ends_without_a_word(tmp_path: Path
             assert scheduler.end(1).cause == "stopped"
             await soon(lambda: worker.runner.clusters() == set())
             assert sleepers(stopped) == sleepers(dropped) == []
+            assert [line for line in caplog.messages if "any more" in line] == [
+                "Its scheduler does not wait for attempt 2/main any more (fence 2): it is stopped."
+            ]
             assert scheduler.told(2) == 0
 
     asyncio.run(main())

@@ -88,6 +88,11 @@ def of_a_job(task_id: str) -> bool:
     return task_id.startswith(_JOBS)
 
 
+def shown_name(name: Name) -> str:
+    """An attempt of a job for people: `42/tile[7]`."""
+    return name[0].partition("/")[2]
+
+
 def ended_frame(end: End) -> EndedFrame:
     """The frame that tells of an end."""
     return EndedFrame(

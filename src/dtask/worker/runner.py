@@ -57,7 +57,7 @@ from dtask.worker.executors.process import Job, NotStarted, ProcessExecutor, Usa
 from dtask.worker.files import Fetch, Files, NotPut
 from dtask.worker.journal import Launched
 from dtask.worker.limits import Limits
-from dtask.worker.run import Key, Run, ended_frame, name_of, of_a_job
+from dtask.worker.run import Key, Run, ended_frame, name_of, of_a_job, shown_name
 from dtask.worker.spool import (
     LOG_BYTES_MAX,
     RESULT_BYTES_MAX,
@@ -169,6 +169,12 @@ class Runner:
         except BaseException:
             self._spool.close()
             raise
+        if lost := sum(one.end is None for one in kept):
+            _log.warning(
+                "An earlier life of this worker died while it ran %s of jobs: what was left of %s "
+                "was killed.",
+                *(("1 attempt", "it") if lost == 1 else (f"{lost} attempts", "them")),
+            )
         for one in kept:
             self._restore(one)
         self._boot_id = spool.boot_id()
@@ -324,9 +330,16 @@ class Runner:
             self._handle(Stop(*name, grace_s))
 
     def drop_attempt(self, key: Key) -> None:
-        """Stop an attempt if it runs, and forget it without a word."""
-        if (name := self._keys.get(key)) is not None:
-            self._handle(Drop(*name))
+        """Stop an attempt if it runs, and tell nobody how it ended."""
+        if (name := self._keys.get(key)) is None:
+            return
+        if self._runs[name].end is None:
+            _log.warning(
+                "Its scheduler does not wait for attempt %s any more (fence %d): it is stopped.",
+                shown_name(name),
+                key[1],
+            )
+        self._handle(Drop(*name))
 
     def forget_attempt(self, key: Key) -> None:
         """The end of this attempt has been heard: it and its files are kept no longer."""
