@@ -17,13 +17,13 @@ export function JobActions({ jobId, job, counts, done }) {
     <//>
     <${Action} label="Retry failed" title=${`Retry what failed of job ${jobId}?`} done=${done}
                barred=${failed === 0 ? "Nothing of it has failed" : null} act=${() => post(`jobs/${jobId}/retry`, { again: "failed" })}>
-      ${plural(failed, "task or element has", "tasks and elements have")} failed. They start over with all their retries, and so does
-      what was skipped because of them.
+      ${plural(failed, "task or element", "tasks and elements")} failed. What failed starts over with all its retries, and so does what
+      was skipped because of it.
     <//>
     <${Action} label="Retry all" title=${`Retry all of job ${jobId} that did not succeed?`} done=${done}
                barred=${unsuccessful === 0 ? "All that has ended has succeeded" : null} act=${() => post(`jobs/${jobId}/retry`, {})}>
-      ${plural(unsuccessful, "task or element", "tasks and elements")} failed, were cancelled or skipped. They start over with all their
-      retries; what succeeded stays.
+      ${plural(unsuccessful, "task or element", "tasks and elements")} did not succeed: failed, cancelled or skipped. All of that starts
+      over, with all its retries; what succeeded stays.
     <//>
   `;
 }
