@@ -1,8 +1,17 @@
+import time
+
 import pytest
 
-from core.env import Env
-from dtask.core.cluster import Settings
-from dtask.core.placement.events import CountFleet, Drain, Glance, LookAtWorker, SlotHeld
+from core.env import START, WARM, Env
+from dtask.core.cluster import Cluster, Settings
+from dtask.core.placement.events import (
+    CountFleet,
+    Drain,
+    Glance,
+    Heartbeat,
+    LookAtWorker,
+    SlotHeld,
+)
 from dtask.core.placement.fleet import Health
 
 
@@ -74,6 +83,19 @@ def test_the_fleet_is_counted(env: Env) -> None:
             env.take(name, change)
     counts = env.handle(CountFleet())
     assert (counts.offline, counts.slots, counts.occupied) == (2, 0, 0)
+
+
+def test_counting_a_large_fleet_takes_no_longer_than_a_small_one() -> None:
+    cluster = Cluster(START, WARM)
+    for i in range(20_000):
+        cluster.handle(Heartbeat(f"w{i}", "w:1", (), 8, i % 8), START)
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        assert cluster.handle(CountFleet(), START).answer.slots == 160_000
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(20)) < 0.0005  # one pass over all takes 20 times that
 
 
 def test_a_worker_that_is_forgotten_between_two_slices_hides_no_other() -> None:
