@@ -5,6 +5,7 @@ import re
 from playwright.sync_api import Page, expect
 
 from dashboard.site import Crowd, Site, assert_accessible
+from workers import worker_process
 
 
 def test_without_workers_it_teaches_how_to_start_one(page: Page, empty_site: Site) -> None:
@@ -57,9 +58,9 @@ def test_the_table_filters_and_sorts(page: Page, small_site: Site) -> None:
     page.get_by_label("Status").select_option("offline")
     expect(rows).to_have_count(2)
     page.get_by_label("Status").select_option("")
-    page.get_by_label("Worker").fill("cpu")
+    page.get_by_role("searchbox", name="Worker").fill("cpu")
     expect(rows).to_have_count(3)
-    page.get_by_label("Worker").fill("nobody")
+    page.get_by_role("searchbox", name="Worker").fill("nobody")
     expect(page.get_by_text("No worker is like this")).to_be_visible()
 
 
@@ -70,7 +71,7 @@ def test_thousands_of_workers_are_pages_of_a_table(page: Page, crowd: Crowd) -> 
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_text("51 to 100 of 5,000")).to_be_visible()
     expect(page.get_by_role("row", name="w-0050")).to_be_visible()
-    page.get_by_label("Worker").fill("w-4999")
+    page.get_by_role("searchbox", name="Worker").fill("w-4999")
     expect(page.get_by_text("1 to 1 of 1")).to_be_visible()
 
 
@@ -104,6 +105,17 @@ def test_a_worker_shows_what_it_holds(page: Page, small_site: Site) -> None:
     expect(page.get_by_role("region", name="Load")).to_be_visible()
     small_site.ask("DELETE", "/schedule/backup <b>")
     expect(page.get_by_text("It runs nothing")).to_be_visible()
+
+
+def test_its_tasks_lead_to_their_jobs(page: Page, site: Site) -> None:
+    job = {"name": "nap", "command": ["sleep", "60"], "tags": ["cpu"], "array": 2}
+    with worker_process("--id", "real", "--tags", "cpu", scheduler=site.url, token=site.token):
+        number = site.ask("POST", "/jobs", json=job).json()["job_id"]
+        site.open(page, "/workers/real")
+        page.get_by_role("link", name=f"{number}/main[1]#1").click()
+        expect(page.get_by_role("heading", name="nap", level=1)).to_be_visible()
+        assert f"#/jobs/{number}?task=main&index=1" in page.url
+        site.ask("DELETE", f"/jobs/{number}")
 
 
 def test_a_worker_that_is_not_known_says_so(

@@ -145,7 +145,7 @@ export function Typed({ label, value, change, placeholder, pause_ms = 300, inval
   return html`
     <label class="field ${wide ? "wide" : ""}">
       <span class="field-label">${label}</span>
-      <input type="search" ref=${field} defaultValue=${value} placeholder=${placeholder} spellcheck="false"
+      <input type="search" ref=${field} defaultValue=${value} placeholder=${placeholder} spellcheck=${false}
              autocomplete="off" autocapitalize="off" aria-invalid=${invalid ? "true" : undefined}
              aria-describedby=${describedBy}
              onInput=${(event) => {

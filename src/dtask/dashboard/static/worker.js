@@ -112,7 +112,7 @@ function Task({ task }) {
       <th scope="row" class="break">
         ${task.job_id === undefined
           ? html`${name} <span class="dim">placed by a client</span>`
-          : html`<${Link} to=${pathOf("jobs", task.job_id)} query=${{ task: task.task }}>${name}<//>`}
+          : html`<${Link} to=${pathOf("jobs", task.job_id)} query=${{ task: task.task, index: task.index, attempt: task.number }}>${name}<//>`}
       </th>
       <td data-label="Held for"><${Lasting} from=${task.since} /></td>
       <td data-label="Fence" class="number dim wide-only">${task.fence}</td>

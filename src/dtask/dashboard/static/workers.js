@@ -10,6 +10,7 @@ import { MANY, chosen, current, useRoster, verdict } from "./roster.js";
 const ROWS_A_PAGE = 50;
 const TAGS_SHOWN = 8;
 
+const SHOWN = [["", "All, with what they miss"], ["matching", "Those that match"]];
 const STATUSES = [["", "Any"], ["online", "Online"], ["suspect", "Suspect"], ["offline", "Offline"], ["draining", "Draining"]];
 
 export function Workers({ query }) {
@@ -28,7 +29,7 @@ export function Workers({ query }) {
   }
   return html`${page}
     <div class="stack">
-      <${Panel}><${Filters} filters=${filters} wrong=${wrong} rows=${rows} /><//>
+      <${Filters} filters=${filters} wrong=${wrong} rows=${rows} />
       ${error && html`<${ErrorNote} error=${error} />`}
       <${Table} rows=${rows} filters=${wrong ? { ...filters, only: false } : filters} workers=${live.workers} />
     </div>
@@ -60,20 +61,21 @@ const filter = (changes) => setQuery({ page: "", ...changes });
 function Filters({ filters, wrong, rows }) {
   const helpId = useId();
   return html`
-    <div class="filters">
-      <${Typed} label="Requirement" wide value=${filters.requires} placeholder="gpu,cuda>=12.0" invalid=${wrong !== null}
-        describedBy=${helpId} change=${(requires) => filter({ requires })} />
-      <${Typed} label="Worker" value=${filters.text} placeholder="Part of its id" change=${(id) => filter({ id })} />
-      <${Choice} label="Status" value=${filters.status} options=${STATUSES} change=${(status) => filter({ status })} />
-      ${filters.requires && html`
-        <${Choice} label="Show" value=${filters.only ? "matching" : ""} options=${[["", "All, with what they miss"], ["matching", "Those that match"]]}
-          change=${(show) => filter({ show })} />`}
-    </div>
-    <div id=${helpId} class="filters-help">
-      ${wrong ? html`<p class="wrong">${wrong.sentence}</p>`
-        : filters.requires ? html`<${Verdict} rows=${rows} />`
-        : html`<p>What a task would ask for: <code>gpu</code>, either of <code>gpu|tpu</code>, none of <code>!spot</code>, a
-            version ${" "}<code>cuda>=12.0</code>. Commas join them.</p>`}
+    <div role="search" aria-label="Workers">
+      <div class="filters">
+        <${Typed} label="Requirement" wide value=${filters.requires} placeholder="gpu,cuda>=12.0" invalid=${wrong !== null}
+          describedBy=${helpId} change=${(requires) => filter({ requires })} />
+        <${Typed} label="Worker" value=${filters.text} placeholder="Part of its id" change=${(id) => filter({ id })} />
+        <${Choice} label="Status" value=${filters.status} options=${STATUSES} change=${(status) => filter({ status })} />
+        ${filters.requires && html`
+          <${Choice} label="Show" value=${filters.only ? "matching" : ""} options=${SHOWN} change=${(show) => filter({ show })} />`}
+      </div>
+      <div id=${helpId} class="filters-help">
+        ${wrong ? html`<p class="wrong">${wrong.sentence}</p>`
+          : filters.requires ? html`<${Verdict} rows=${rows} />`
+          : html`<p>What a task would ask for: <code>gpu</code>, either of <code>gpu|tpu</code>, none of <code>!spot</code>, a
+              version ${" "}<code>cuda>=12.0</code>. Commas join them.</p>`}
+      </div>
     </div>
   `;
 }

@@ -73,7 +73,7 @@ function Search({ text, search, at, step, change }) {
   };
   return html`
     <div class="log-search">
-      <input type="search" aria-label="Search in the log" placeholder="Search" value=${text} spellcheck="false"
+      <input type="search" aria-label="Search in the log" placeholder="Search" value=${text} spellcheck=${false}
              autocomplete="off" aria-describedby=${status} onInput=${(event) => change(event.currentTarget.value)} onKeyDown=${keys} />
       <button type="button" class="button small" disabled=${!search?.lines.length} onClick=${() => step(-1)} aria-label="Previous line found">↑</button>
       <button type="button" class="button small" disabled=${!search?.lines.length} onClick=${() => step(1)} aria-label="Next line found">↓</button>
