@@ -125,6 +125,7 @@ class _Tasks(Struct):
     tasks: dict[str, Raw]
 
 
+_SHAPE: Final = Body(_Shape)
 _JOB: Final[Body[Any]] = Body(JobBody)
 _COMMAND: Final[Body[Any]] = Body(CommandBody)
 _TASK: Final = Body(TaskSpec)
@@ -141,8 +142,8 @@ def decode(raw: bytes) -> Submission:
     try:
         shape = _shape(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        shape = None
-    rest, arrays = (raw, {}) if shape is None else _without_arrays(raw, shape)
+        raise _shapeless(raw) from None
+    rest, arrays = _without_arrays(raw, shape)
     spec, key = _spec(rest, shape)
     if arrays:
         tasks = {
@@ -161,10 +162,10 @@ def blobs(spec: JobSpec) -> set[str]:
     return {digest.removeprefix("sha256:") for digest in named}
 
 
-def _spec(raw: bytes, shape: _Shape | None) -> tuple[JobSpec, str | None]:
-    """The spec and the key. Without a shape, this says what is wrong with the body."""
-    if shape is None or shape.tasks is not UNSET:
-        if shape is not None and shape.command is not UNSET:
+def _spec(raw: bytes, shape: _Shape) -> tuple[JobSpec, str | None]:
+    """The spec and the key."""
+    if shape.tasks is not UNSET:
+        if shape.command is not UNSET:
             raise _malformed(
                 "tasks: a job has tasks, or it is one command: expected only one of the two.",
                 "tasks",
@@ -248,6 +249,15 @@ def _replaced(raw: bytes, text: bytes) -> bytes:
 
 
 # Errors
+
+
+def _shapeless(raw: bytes) -> InvalidRequest:
+    """What is wrong with a body that has neither form: it is no JSON, or its tasks are none."""
+    try:
+        _SHAPE.decode(raw)
+    except InvalidRequest as error:
+        return _named(raw, error)
+    raise AssertionError("a body that has a shape is not asked for here")
 
 
 def _named(raw: bytes, error: InvalidRequest) -> InvalidRequest:
