@@ -73,6 +73,19 @@ def test_what_is_merged_gives_way_to_what_is_said(tmp_path: Path) -> None:
     assert task == {"command": ["y"], "tags": ["gpu"], "timeout_s": 5}
 
 
+def test_a_list_may_be_a_text_joined_by_commas(tmp_path: Path) -> None:
+    text = """
+        after: 41
+        tasks:
+          a: {command: [x], tags: "gpu, cuda>=12"}
+          b: {command: [x], needs: a}
+    """
+    body = read(tmp_path, text)
+    assert body["after"] == [41]
+    assert body["tasks"]["a"]["tags"] == ["gpu", "cuda>=12"]
+    assert body["tasks"]["b"]["needs"] == ["a"]
+
+
 def test_files_stand_beside_the_job_file(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in.csv").write_text("1")
@@ -94,31 +107,42 @@ WRONG = {
         "job.yaml, line 5: tasks.b.retry.maxx: there is no such field: did you mean `max`?"
     ),
     "tasks:\n  a: {command: [x]}\n  b:\n    command: [x]\n    retry: {max: -1}\n": (
-        "job.yaml, line 5: tasks.b.retry.max: expected `int` >= 0."
+        "job.yaml, line 5: tasks.b.retry.max: expected a whole number >= 0."
     ),
     "tasks:\n  a:\n    command: [x]\n  a:\n    command: [y]\n": (
         "job.yaml, line 4: tasks.a: this stands there twice: expected it once."
     ),
     "tasks:\n  a:\n    command: make all\n": (
-        "job.yaml, line 3: tasks.a.command: expected `array`, got `str`; a command is a list of "
+        "job.yaml, line 3: tasks.a.command: expected a list, got text; a command is a list of "
         "words, such as [make, all], or [sh, -c, 'make | tee log']."
     ),
     "tasks:\n  a:\n    comand: [make]\n": (
         "job.yaml, line 3: tasks.a.comand: there is no such field: did you mean `command`?"
     ),
     "command: [x]\ntimeout_s: 2h\n": (
-        "job.yaml, line 2: tasks.main.timeout_s: expected `float | null`, got `str`; a duration is "
-        "a number of seconds."
+        "job.yaml, line 2: timeout_s: expected a number, got text; a duration is a number of "
+        "seconds."
     ),
     "tasks:\n  a:\n    command: [x]\n    files: {t.py: gone.py}\n": (
         "job.yaml, line 4: gone.py can't be read: No such file or directory."
     ),
     "tasks:\n  ok: {command: [x]}\n  bad: 3\n": (
-        "job.yaml, line 3: tasks.bad: expected `object`, got `int`."
+        "job.yaml, line 3: tasks.bad: expected fields, got a whole number; a task has "
+        "fields, such as {command: [make, all]}."
     ),
-    "tasks:\n  ok:\n": "job.yaml, line 2: tasks.ok: expected `object`, got `null`.",
+    "tasks:\n  ok:\n": (
+        "job.yaml, line 2: tasks.ok: expected fields, got nothing; a task has fields, such as "
+        "{command: [make, all]}."
+    ),
+    "tasks:\n  ok: {tags: [x]}\n": (
+        "job.yaml, line 2: tasks.ok: `command` is missing; a command is a list of words, such as "
+    ),
+    "command: [x]\nwhen: sometimes\n": (
+        "job.yaml, line 2: when: invalid enum value 'sometimes'; expected all_succeeded or "
+        "all_done."
+    ),
     "tasks:\n  a:\n    command: [x]\n    env:\n      A: 1\n      B:\n": (
-        "job.yaml, line 6: tasks.a.env.B: expected `str`, got `null`."
+        'job.yaml, line 6: tasks.a.env.B: expected text, got nothing; the empty text is "".'
     ),
     "nam: x\ncommand: [x]\n": (
         "job.yaml, line 1: nam: there is no such field: did you mean `name`?"
@@ -127,7 +151,7 @@ WRONG = {
     "command: [x]\ntasks: {}\n": (
         "job.yaml, line 1: command: expected `command` or `tasks`, not both."
     ),
-    "command: [x]\npriority: 101\n": "job.yaml, line 2: priority: expected `int` <= 100.",
+    "command: [x]\npriority: 101\n": "job.yaml, line 2: priority: expected a whole number <= 100.",
     "": ("job.yaml: expected the fields of a job, such as `command: [echo, hi]` or `tasks:`."),
     "a: &a [*a]\n": "this is more than 20 levels deep.",
     "? [a]\n: b\n": "job.yaml, line 1: a name can't be a list or a mapping.",
@@ -152,7 +176,7 @@ def test_what_is_wrong_is_named_with_its_line(text: str, tmp_path: Path) -> None
     {
         '{"command": ["x"],\n "command": ["y"]}': "'command' stands there twice",
         '{"command": ["x"],\n "timeout_s": }': "job.json, line 2, column 15: this is no JSON",
-        '{"command": ["x"], "timeout_s": "2h"}': "job.json: tasks.main.timeout_s: expected `float",
+        '{"command": ["x"], "timeout_s": "2h"}': "job.json: timeout_s: expected a number, got text",
     }.items(),
 )
 def test_json_is_held_to_the_same(text: str, said: str, tmp_path: Path) -> None:
@@ -170,7 +194,7 @@ def test_a_file_that_can_t_be_read_is_said(tmp_path: Path) -> None:
 def test_the_scheduler_s_word_about_a_field_finds_its_line(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text("tasks:\n  a:\n    command: [x]\n    needs: [b]\n")
-    _, locate = jobfile.read(file)
+    locate = jobfile.read(file)[1].of_field
     assert locate("tasks.a.needs") == f"{file}, line 4"
     assert locate("tasks.a.tags[0]") == f"{file}, line 2"  # where its task begins
     assert locate("queue") == f"{file}, line 1"

@@ -388,7 +388,9 @@ def test_a_log_that_is_not_there_is_said(fleet: Fleet) -> None:
         "tasks:\n  a: {command: [x]}\n  b:\n    command: [x]\n    needs: [c]\n": (
             "line 5: tasks.b.needs: there is no task 'c' in this job."
         ),
-        "command: [x]\nenv: {DTASK_A: b}\n": "line 2: tasks.main.env: 'DTASK_A' is dtask's own",
+        "command: [x]\nenv: {DTASK_A: b}\n": "line 2: env: 'DTASK_A' is dtask's own",
+        "command: [x]\nafter: [1, 99999]\n": "line 2: There is no job 99999",
+        "command: [x]\nqueue: nope\n": "line 2: ",
     }.items(),
 )
 def test_what_the_scheduler_finds_wrong_is_told_with_its_line(

@@ -26,6 +26,10 @@ class Draft:
     body: dict[str, Any]
     #: Where a field was written down: `job.yaml, line 7`; None if on the command line.
     locate: Callable[[str], str] | None = None
+    #: Fields of the body that are from the command line all the same.
+    options: frozenset[str] = frozenset()
+    #: The file is one command: its fields stand at the top.
+    alone: bool = False
     #: The command runs in the directory of here because nothing else was asked for.
     here: bool = False
 
@@ -103,9 +107,11 @@ def _of_job_file(name: str, file: Path, arguments: list[str], asked: Asked) -> D
         )
     from dtask.cli import jobfile  # noqa: PLC0415 (PyYAML: other commands need not wait for it)
 
-    body, locate = jobfile.read(file)
+    body, places = jobfile.read(file)
     more = asking.job_fields(asked)
-    return Draft(body=body | more, locate=locate)
+    return Draft(
+        body=body | more, locate=places.of_field, options=frozenset(more), alone=places.alone
+    )
 
 
 def _of_task(

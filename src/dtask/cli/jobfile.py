@@ -14,9 +14,11 @@ import click
 import msgspec
 import yaml
 
+from dtask.cli import findings
 from dtask.cli.asking import check_file
 from dtask.core.jobs import model
 from dtask.core.jobs.names import ONLY_TASK
+from dtask.core.placement import tags
 
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 DEPTH_MAX: Final = 20
@@ -49,6 +51,8 @@ class Places:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        #: It is one command: its fields stand at the top.
+        self.alone = False
         self.lines: dict[tuple[str, ...], int] = {}
 
     def of(self, path: tuple[str, ...]) -> str:
@@ -64,12 +68,13 @@ class Places:
 
     def fail(self, path: tuple[str, ...], sentence: str) -> Never:
         """Raise UsageError that says where."""
-        field = ".".join(path)
+        own = path[2:] if self.alone and path[:2] == ("tasks", ONLY_TASK) else path
+        field = ".".join(own)
         raise click.UsageError(f"{self.of(path)}: {f'{field}: ' if field else ''}{sentence}")
 
 
-def read(file: Path) -> tuple[dict[str, Any], Callable[[str], str]]:
-    """The body of the job in a file, its files as absolute paths; and what says where a field is.
+def read(file: Path) -> tuple[dict[str, Any], Places]:
+    """The body of the job in a file, its files as absolute paths; and where its fields are.
 
     Raises UsageError.
     """
@@ -86,11 +91,11 @@ def read(file: Path) -> tuple[dict[str, Any], Callable[[str], str]]:
     found = load(raw, places)
     if not isinstance(found, dict) or not found:
         places.fail((), "expected the fields of a job, such as `command: [echo, hi]` or `tasks:`.")
-    body = _as_tasks(found, places)
+    body = _with_lists(_as_tasks(found, places))
     sendable = _with_files(body, lambda path, where: _checked(file.parent / path, where), places)
     _check(_with_files(body, lambda _path, _where: _SOME_DIGEST, places), places)
     sendable.setdefault("name", file.stem[: model.NAME_CHARS_MAX])
-    return sendable, places.of_field
+    return sendable, places
 
 
 def _as_tasks(body: dict[str, Any], places: Places) -> dict[str, Any]:
@@ -101,6 +106,7 @@ def _as_tasks(body: dict[str, Any], places: Places) -> dict[str, Any]:
         return body
     if "tasks" in body:
         places.fail(("command",), "expected `command` or `tasks`, not both.")
+    places.alone = True
     of_task = _TASK_FIELDS - _BOTH
     for name in of_task:
         if (line := places.lines.get((name,))) is not None:
@@ -108,6 +114,24 @@ def _as_tasks(body: dict[str, Any], places: Places) -> dict[str, Any]:
     task = {name: value for name, value in body.items() if name in of_task}
     rest = {name: value for name, value in body.items() if name not in of_task}
     return rest | {"tasks": {ONLY_TASK: task}}
+
+
+def _with_lists(body: dict[str, Any]) -> dict[str, Any]:
+    """The body, where a list may be a text joined by commas, and one job its number."""
+    body = dict(body)
+    if isinstance(body.get("after"), int):
+        body["after"] = [body["after"]]
+    tasks = body["tasks"]
+    if isinstance(tasks, dict):
+        body["tasks"] = {name: _task_with_lists(task) for name, task in tasks.items()}
+    return body
+
+
+def _task_with_lists(task: object) -> object:
+    if not isinstance(task, dict):
+        return task
+    listed = {name: task[name] for name in ("tags", "needs") if isinstance(task.get(name), str)}
+    return task | {name: list(tags.split(text)) for name, text in listed.items()}
 
 
 def _with_files(
@@ -159,7 +183,7 @@ def _check(body: dict[str, Any], places: Places) -> None:
         what, path = (found[1], _path(found[2], body)) if found else (said, ())
         if unknown := _UNKNOWN.fullmatch(what):
             _fail_unknown(path, unknown[1], places)
-        places.fail(path, f"{what[:1].lower()}{what[1:]}{_advice(path)}.")
+        places.fail(path, f"{findings.sentence(what, path)}.")
 
 
 def _path(text: str, body: dict[str, Any]) -> tuple[str, ...]:
@@ -219,14 +243,6 @@ def _fail_unknown(path: tuple[str, ...], name: str, places: Places) -> Never:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean `{close[0]}`?" if close else f"expected {', '.join(sorted(known))}."
     places.fail((*path, name), f"there is no such field: {hint}")
-
-
-def _advice(path: tuple[str, ...]) -> str:
-    if path[-1:] == ("command",):
-        return "; a command is a list of words, such as [make, all], or [sh, -c, 'make | tee log']"
-    if path[-1:] and path[-1].endswith("_s"):
-        return "; a duration is a number of seconds"
-    return ""
 
 
 # JSON

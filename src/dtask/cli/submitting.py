@@ -6,7 +6,7 @@ import click
 
 from dtask.cli.draft import Draft
 from dtask.core.jobs.names import ONLY_TASK
-from dtask.errors import DtaskError, InvalidRequest
+from dtask.errors import DtaskError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from dtask.client import AsyncClient, Client
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: What begins the name of a field of a job of one command.
 _ONLY: Final = f"tasks.{ONLY_TASK}."
+#: Fields that errors are about which name none.
+_FIELDS: Final = {"no_job": "after", "unknown_queue": "queue"}
 #: Options whose names are not those of their fields.
 _OPTIONS: Final = {"files": "--file", "array": "--array", "command": "The command"}
 
@@ -38,7 +40,7 @@ def submit(client: "Client", draft: Draft) -> "Job":
     """Submit it. Raises DtaskError that names file and line, or the option."""
     try:
         return client.submit(draft.body)
-    except InvalidRequest as error:
+    except (InvalidRequest, NotFound) as error:
         raise located(error, draft) from None
 
 
@@ -46,18 +48,19 @@ async def submit_async(client: "AsyncClient", draft: Draft) -> "AsyncJob":
     """The same for asyncio."""
     try:
         return await client.submit(draft.body)
-    except InvalidRequest as error:
+    except (InvalidRequest, NotFound) as error:
         raise located(error, draft) from None
 
 
 def located(error: DtaskError, draft: Draft) -> DtaskError:
     """The error, told in terms of what the user wrote."""
-    field = str(error.facts.get("field", ""))
+    field = str(error.facts.get("field", _FIELDS.get(error.code, "")))
     if cycle := error.facts.get("cycle"):
         field = f"tasks.{cycle[0]}.needs"
     sentence = str(error)
-    if draft.locate is not None:
-        sentence = f"{draft.locate(field)}: {sentence}"
+    if draft.locate is not None and field not in draft.options:
+        told = sentence.replace(_ONLY, "") if draft.alone else sentence
+        sentence = f"{draft.locate(field)}: {told}"
     elif field.startswith(_ONLY):
         name = field.removeprefix(_ONLY).partition(".")[0].partition("[")[0]
         option = _OPTIONS.get(name) or f"--{name.removesuffix('_s').replace('_', '-')}"
