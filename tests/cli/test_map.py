@@ -94,6 +94,19 @@ def test_ctrl_c_stops_all(fleet: Fleet) -> None:
     assert not any(map(sleepers, naps))
 
 
+def test_ctrl_c_is_the_end_that_is_told_though_something_failed_before(fleet: Fleet) -> None:
+    nap = duration()
+    with fleet.shell.start("map", "sleep {}", ":::", "wrong", nap) as process:
+        eventually(lambda: bool(sleepers(nap)))
+        with fleet.client() as client:
+            job_id = client.jobs(limit=1)[0].job_id
+            eventually(lambda: bool(client.elements(f"{job_id}/main", state="failed")))
+        ran = interrupt(process)
+    assert ran.code == 130
+    assert "2 inputs: 1 failed, 1 cancelled." in ran.err
+    assert ran.err.endswith(f"To run what is left: dtask retry {job_id} --wait\n")
+
+
 def test_a_second_ctrl_c_does_not_wait(fleet: Fleet) -> None:
     nap = duration()
     text = f"trap '' TERM; sleep {nap} & wait; wait; : {{}}"

@@ -76,7 +76,7 @@ def command(
     if not asked.get("name"):
         drafted.body["name"] = asking.command_name([shell])
     with invocation.client() as client:
-        ended = _run(client, drafted, silent=invocation.mode != "text")
+        ended, interrupted = _run(client, drafted, silent=invocation.mode != "text")
         if output:
             _print_output(client, ended.job_id, len(items))
         if invocation.mode == "json":
@@ -84,7 +84,7 @@ def command(
         elif not ended.ok and invocation.mode == "text":
             _tell_failed(client, ended, items)
     if not ended.ok:
-        raise click.exceptions.Exit(INTERRUPTED if ended.state is State.CANCELLED else FAILED)
+        raise click.exceptions.Exit(INTERRUPTED if interrupted else FAILED)
 
 
 def _split(words: list[str], *, null: bool) -> tuple[str, list[str]]:
@@ -108,8 +108,8 @@ def _split(words: list[str], *, null: bool) -> tuple[str, list[str]]:
     return shell, asking.items_of(file, "The inputs", null=null)
 
 
-def _run(client: "Client", drafted: "draft.Draft", *, silent: bool) -> "JobResult":
-    """Submit the job and wait for its end; Ctrl-C stops it and waits on."""
+def _run(client: "Client", drafted: "draft.Draft", *, silent: bool) -> "tuple[JobResult, bool]":
+    """Submit the job and wait for its end; Ctrl-C stops it, which is told, and waits on."""
     from dtask.cli import progress  # noqa: PLC0415 (commands start fast)
 
     early: list[int] = []
@@ -126,7 +126,7 @@ def _run(client: "Client", drafted: "draft.Draft", *, silent: bool) -> "JobResul
         signal.signal(signal.SIGINT, usual)
         if early:
             raise KeyboardInterrupt  # noqa: TRY301 (as if it came now)
-        return progress.wait(client, job_id, silent=silent)
+        return progress.wait(client, job_id, silent=silent), False
     except KeyboardInterrupt:
         cancelling = threading.Thread(target=_cancel, args=(client, job_id), daemon=True)
         try:
@@ -134,7 +134,7 @@ def _run(client: "Client", drafted: "draft.Draft", *, silent: bool) -> "JobResul
             if not silent:
                 told = f"Stopping job {job_id}. Ctrl-C again leaves it to the scheduler."
                 click.echo(told, err=True)
-            return progress.wait(client, job_id, silent=silent)
+            return progress.wait(client, job_id, silent=silent), True
         except KeyboardInterrupt:
             cancelling.join(LEAVE_S)  # not before the scheduler has heard of it
             raise
@@ -183,7 +183,7 @@ def _tell_failed(client: "Client", ended: "JobResult", items: list[str]) -> None
                 click.echo(click.style(f"      {line}", dim=True), err=True)
     if (more := counts.get(State.FAILED, 0) - len(failed)) > 0:
         click.echo(f"  and {more:,} more", err=True)
-    if ended.state is State.CANCELLED:
+    if counts.get(State.CANCELLED):
         click.echo(f"To run what is left: dtask retry {ended.job_id} --wait", err=True)
     else:
         click.echo(
