@@ -54,8 +54,8 @@ def command(
     stops it and waits for its end, a second one does not wait. A script runs without `--`.
 
     Exit codes of its own: 124 it ran longer than --timeout, 125 it did not run (cancelled by
-    somebody, no slot within --max-queue, workers lost), 127 it could not be started, 128 + N it
-    was ended by signal N, 130 Ctrl-C.
+    somebody, no slot within --max-queue, workers lost, a result over 1 MiB), 127 it could not be
+    started, 128 + N it was ended by signal N, 130 Ctrl-C.
     """
     drafted = draft.of_words("run", list(words), dashes, asked)
     code = asyncio.run(_run(invocation, drafted))
