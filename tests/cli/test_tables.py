@@ -105,10 +105,24 @@ def test_a_job_tells_what_its_tasks_are_up_to() -> None:
         state=State.RUNNING,
         submitted_at=NOW - 60,
         tasks={
-            "a": task(State.SUCCEEDED, number=2, worker_id="w1", started_at=NOW - 9, ended_at=NOW),
+            "a": task(
+                State.SUCCEEDED,
+                number=2,
+                worker_id="w1",
+                started_at=NOW - 9,
+                ended_at=NOW,
+            ),
             "tile": task(State.RUNNING, counts={State.SUCCEEDED: 12, State.RUNNING: 3}),
             "b": task(State.PENDING, number=1, failures=1, not_before=NOW + 5),
-            "c": task(State.QUEUED, number=2, failures=2),
+            "c": task(State.QUEUED, number=2, failures=2, worker_id="w1", started_at=NOW - 9),
+            "d": task(
+                State.CANCELLED,
+                number=1,
+                worker_id="w1",
+                started_at=NOW - 9,
+                cause=Cause.STOPPED,
+                ended_at=NOW,
+            ),
         },
     )
     lines = [" ".join(line.split()) for line in plain(tables.job(found, now=NOW, width=None))]
@@ -118,7 +132,23 @@ def test_a_job_tells_what_its_tasks_are_up_to() -> None:
         "tile running 3 running, 12 succeeded",
         "b pending 1 runs again in 5 s",
         "c queued 2 failed 2 times so far",
+        "d cancelled 1 was cancelled",
     ]
+
+
+def test_a_job_that_was_retried_took_what_its_last_attempt_did() -> None:
+    last = task(State.SUCCEEDED, started_at=NOW - 3, ended_at=NOW)
+    found = JobResult(
+        job_id=42,
+        name="x",
+        queue="default",
+        priority=0,
+        state=State.SUCCEEDED,
+        submitted_at=NOW - 600,
+        ended_at=NOW,
+        tasks={"main": last},
+    )
+    assert ", took 3 s, " in click.unstyle(tables.headline(found, now=NOW))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +217,7 @@ def test_a_queue_tells_its_limits() -> None:
         running=3,
     )
     lines = [" ".join(line.split()) for line in plain(tables.queues([found], width=None))]
-    assert lines[0] == "QUEUE RUNNING LIMIT QUEUED PENDING WEIGHT NOTES"
+    assert lines[0] == "QUEUE RUNNING MAX RUNNING QUEUED PENDING WEIGHT NOTES"
     assert lines[1] == "night 3 4 2 1 0.5 paused"
 
 

@@ -15,7 +15,7 @@ from dtask.client.job_results import (
     QueueView,
     TaskSummary,
 )
-from dtask.core.jobs.states import ENDS, HELD, State
+from dtask.core.jobs.states import ENDS, HELD, Cause, State
 
 #: States in the order in which counts of them are told.
 _ORDER = (
@@ -28,6 +28,9 @@ _ORDER = (
     State.SKIPPED,
     State.SUCCEEDED,
 )
+
+#: What ends a task that waits.
+_WITHOUT_ATTEMPT = (Cause.STOPPED, Cause.QUEUE_TIMEOUT, Cause.UPSTREAM)
 
 
 def jobs(found: Sequence[JobSummary], *, now: float, width: int | None) -> list[str]:
@@ -57,8 +60,8 @@ def job(found: JobResult, *, now: float, width: int | None) -> list[str]:
             Cell(name, bold=True),
             _state(task.state),
             Cell(str(task.number) if task.number else "", right=True),
-            Cell(task.worker_id or ""),
-            Cell(_took(task.started_at, task.ended_at, now)),
+            Cell((_of_now(task) and task.worker_id) or ""),
+            Cell(_took(task.started_at, task.ended_at, now) if _of_now(task) else ""),
             Cell(_notes(task, now)),
         )
         for name, task in found.tasks.items()
@@ -73,7 +76,7 @@ def headline(found: JobResult, *, now: float) -> str:
     ago = told(max(0.0, now - found.submitted_at))
     parts = [f"Job {found.job_id}{name}: {state.styled(0)}", f"submitted {ago} ago"]
     if found.ended_at is not None:
-        parts.append(f"took {told(max(0.0, found.ended_at - found.submitted_at))}")
+        parts.append(f"took {told(max(0.0, found.ended_at - _begun_at(found)))}")
     parts.append(f"queue {found.queue}")
     if found.priority:
         parts.append(f"priority {found.priority}")
@@ -117,7 +120,16 @@ def elements(found: Sequence[tuple[str, ElementAnswer]], *, width: int | None) -
 
 def queues(found: Iterable[QueueView], *, width: int | None) -> list[str]:
     """One line a queue."""
-    heads = ("QUEUE", "RUNNING", "LIMIT", "QUEUED", "LIMIT", "PENDING", "WEIGHT", "NOTES")
+    heads = (
+        "QUEUE",
+        "RUNNING",
+        "MAX RUNNING",
+        "QUEUED",
+        "MAX QUEUED",
+        "PENDING",
+        "WEIGHT",
+        "NOTES",
+    )
     rows = [
         (
             Cell(queue.name, bold=True),
@@ -152,6 +164,20 @@ def size(count: int) -> str:
 def _state(state: State, *, cancelled: bool = False) -> Cell:
     text = f"{state} (stopping)" if cancelled and state not in ENDS else str(state)
     return Cell(text, fg=ending.COLOURS[state], dim=ending.COLOURS[state] is None)
+
+
+def _of_now(task: TaskSummary) -> bool:
+    """Whether its last attempt is how it stands, and not what came before it waited again."""
+    if task.state not in ENDS:
+        return task.state in HELD
+    return task.exit_code is not None or task.cause not in _WITHOUT_ATTEMPT
+
+
+def _begun_at(found: JobResult) -> float:
+    """When an ended job began: one of one task, that was retried perhaps, with its last attempt."""
+    tasks = list(found.tasks.values())
+    started_at = tasks[0].started_at if len(tasks) == 1 and _of_now(tasks[0]) else None
+    return found.submitted_at if started_at is None else started_at
 
 
 def _took(started_at: float | None, ended_at: float | None, now: float) -> str:
