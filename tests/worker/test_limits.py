@@ -20,6 +20,22 @@ print(parent.path)
 parent.remove()
 """
 
+#: The same where no other group than its own can be had; its child goes along.
+STEP_ASIDE = """
+import subprocess, sys
+from pathlib import Path
+from dtask.worker import limits
+limits._STOREYS = 1
+Path(sys.argv[1], "cgroup.procs").write_text("0")
+child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+parent = limits._parent(Path("/"), sys.argv[2], "dtask-found")
+own = Path("/proc/self/cgroup").read_text().splitlines()
+beside = Path(f"/proc/{child.pid}/cgroup").read_text().splitlines()
+(mine,) = [line for line in own if line.startswith("0::")]
+print(parent.path, mine.rpartition("/")[2], mine in beside)
+parent.remove()
+"""
+
 
 @pytest.fixture
 def unified() -> Iterator[tuple[Path, str]]:
@@ -50,6 +66,42 @@ def test_of_version_2_a_group_without_processes_is_found_above(unified: tuple[Pa
     command = [sys.executable, "-c", FIND, str(inner), controller]
     found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20)
     assert found.stdout == f"{made}/dtask-found\n"
+
+
+def test_of_version_2_a_worker_steps_aside_in_a_group_that_is_handed_over_to_it(
+    unified: tuple[Path, str],
+) -> None:
+    made, controller = unified
+    done = subprocess.run(
+        [sys.executable, "-c", STEP_ASIDE, str(made), controller],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.stdout.split() == [f"{made}/dtask-found", "dtask-worker", "True"]
+
+
+def test_of_version_2_a_group_with_processes_of_others_is_left_alone(
+    unified: tuple[Path, str],
+) -> None:
+    made, controller = unified
+    enter = f"echo 0 >{made}/cgroup.procs && echo in && exec sleep 60"
+    with subprocess.Popen(["sh", "-c", enter], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"in\n"
+            done = subprocess.run(
+                [sys.executable, "-c", STEP_ASIDE, str(made), controller],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=20,
+            )
+            assert "Device or resource busy" in done.stderr
+            assert list(made.glob("*/")) == []
+        finally:
+            other.kill()
 
 
 def test_without_limits_nothing_is_made_and_nothing_wrapped() -> None:

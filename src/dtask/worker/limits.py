@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from dtask.worker import strays
 from dtask.worker.cgroup import Group, own_path
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,11 @@ _PERIOD_US: Final = 100_000
 _QUOTA_US_MIN: Final = 1_000
 
 _SHELL: Final = "/bin/sh"
+
+#: The group below our own that we move to if we stand in our own way, and how often all that has
+#: been forked meanwhile is moved after us.
+_ASIDE: Final = "dtask-worker"
+_ROUNDS: Final = 10
 
 #: How far above our own group one of version 2 is looked for.
 _STOREYS: Final = 3
@@ -158,12 +164,40 @@ class Limits:
 def _parent(root: Path, controller: Controller, name: str) -> Group:
     """Make the group `name` for `controller` where that can be. Raises OSError."""
     last: OSError = FileNotFoundError(errno.ENOENT, "not mounted")
-    for place in _places(root, controller):
+    places = _places(root, controller)
+    for place in places:
         try:
             return _made(place, controller, name)
         except OSError as error:
             last = error
+    if places and _step_aside(places[0]):
+        return _made(places[0], controller, name)
     raise last
+
+
+def _step_aside(place: str) -> bool:
+    """Leave our own group of version 2, with all that is ours; whether it is empty now.
+
+    systemd hands a group over to a service (`Delegate=yes`) and starts the service right in it,
+    where it stands in its own way. A group that holds processes of others is left as it is.
+    """
+    own = Group(place)
+    if not Path(place, "cgroup.controllers").exists():
+        return False
+    aside = own.below(_ASIDE)
+    with contextlib.suppress(FileExistsError):
+        aside.create()
+    for _ in range(_ROUNDS):
+        pids = set(own.pids())
+        if not pids:
+            return True
+        if not pids <= {process.pid for process in strays.below(os.getpid())}:
+            break
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                aside.add(pid)
+    aside.remove()
+    return False
 
 
 def _made(place: str, controller: Controller, name: str) -> Group:
