@@ -95,12 +95,14 @@ async function signOut() {
 function Banner() {
   const state = useSelected((live) => live.state);
   const warmingUp = useSelected((live) => live.warmingUp);
+  const trying = useSelected((live) => live.trying);
   const news = useNews(state);
-  let text = null;
+  let text = null; // what is lost comes before what is well again
   if (state === "stale") text = `Connection lost. Showing the state of ${clock(look().at)}, trying again.`;
-  else if (state === "live" && warmingUp) text = "The scheduler has just started: some workers may not have reported yet.";
+  else if (state === "connecting" && trying) text = "The scheduler does not answer, trying again.";
+  else if (state === "live" && warmingUp) text = `${news ?? "The scheduler has just started."} Some workers may not have reported yet.`;
   else if (state === "live") text = news;
-  const tone = state === "stale" ? "lost" : warmingUp ? "warming" : "back";
+  const tone = state !== "live" ? "lost" : warmingUp ? "warming" : "back";
   return html`<div class="banner-place" role="status" aria-live="polite">
     ${text && html`<p class="banner ${tone}">${text}</p>`}
   </div>`;

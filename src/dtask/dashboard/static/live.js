@@ -22,6 +22,7 @@ let snapshot = {
   startedAt: null,
   version: null,
   warmingUp: false,
+  trying: false, // to connect, for at least the second time
   workers: new Map(), // id -> [id, status, draining, current, max, last heartbeat]
   totals: null,
   revision: 0, // grows whenever `workers` or `totals` changed
@@ -159,7 +160,7 @@ function failed() {
 
 function lost() {
   hangUp();
-  if (snapshot.state === "live") publish({ state: "stale" });
+  publish({ state: snapshot.state === "live" ? "stale" : snapshot.state, trying: true });
   const wait = RETRY_MS[Math.min(failures, RETRY_MS.length - 1)];
   failures += 1;
   retry = setTimeout(connect, wait);
@@ -189,6 +190,7 @@ function reset(data) {
   const restarted = snapshot.startedAt !== null && snapshot.startedAt !== data.started_at;
   publish({
     state: "live",
+    trying: false,
     at: data.now,
     startedAt: data.started_at,
     version: data.version,
