@@ -108,6 +108,25 @@ def test_a_log_goes_on_after_the_scheduler_was_killed(
     expect(page.locator(".job-state")).to_have_text("succeeded")
 
 
+def test_a_log_lets_go_of_its_connection_while_nobody_looks(jobs: Cluster, page: Page) -> None:
+    job_id = jobs.submit(command=sh(f"echo before; {jobs.gate('seen')}; echo after"))
+    page.clock.install()
+    jobs.site.open(page, f"/jobs/{job_id}")
+    expect(log(page)).to_have_text("before")
+    hide = """hidden => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, arg=True)
+    page.clock.fast_forward("00:31")
+    expect(page.locator(".log-standing")).to_contain_text("Not followed while nobody looked")
+    jobs.open_gate("seen")
+    jobs.await_state(job_id, "succeeded")
+    page.evaluate(hide, arg=False)
+    expect(page.locator(".log-standing")).to_contain_text("this is all")
+    assert log(page).locator(".log-line").all_inner_texts() == ["before", "after"]
+
+
 def test_a_log_is_searched_and_the_other_stream_is_shown(jobs: Cluster, page: Page) -> None:
     job_id = jobs.submit(command=sh("seq 1 5000; echo 'oh NO' >&2"))
     jobs.await_state(job_id, "succeeded")

@@ -10,13 +10,15 @@ import { usePaced } from "./job/fresh.js";
 import { RetryMany } from "./failed/retry_many.js";
 
 const GROUPS = 100;
+/** Between two looks: whatever moves in the cluster may be a failure. */
+const PAUSE_MS = 1_500;
 /** Numbers of jobs that are shown of a group before somebody asks for all. */
 const NUMBERS_SHOWN = 12;
 
 export function Failed({ query }) {
   const queue = query.get("queue") ?? "";
   const { data, error, reload } = useResource("failures", { queue, limit: GROUPS });
-  const paced = usePaced(reload);
+  const paced = usePaced(reload, PAUSE_MS);
   useJobsChanged(paced);
   const jobs = data ? new Set(data.groups.flatMap((group) => group.jobs)) : new Set();
   return html`

@@ -110,6 +110,7 @@ function Missing({ log, fromStart, change }) {
 const STATES = {
   connecting: "Opening the log…",
   following: "Following it as it is written",
+  resting: "Not followed while nobody looked",
   broken: "The connection broke: trying again",
   over: "The attempt has ended; this is all",
   refused: "The log can't be read",
