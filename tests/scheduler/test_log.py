@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -301,6 +302,20 @@ def test_wrong_credentials_are_told_a_few_times_a_second(lines: Lines) -> None:
     assert len(told) < len(answers)
     untold = sum(facts["lines"] for facts in lines.of("more requests were refused"))
     assert len(told) + untold >= len(answers)
+
+
+def test_a_request_that_failed_with_the_store_is_told_of(lines: Lines, tmp_path: Path) -> None:
+    with servers.running_scheduler(data=tmp_path) as running, client(running) as operator:
+        store: Any = running.server._data.store
+        store._writer.execute("PRAGMA max_page_count = 1")
+        asked = {"command": ["true"], "env": {"TEXT": "x" * 30_000}}
+        answer = operator.post("/api/v1/jobs", json=asked)
+        assert answer.status_code == 503
+    facts = lines.of("request refused")[0]
+    assert facts["request_id"] == answer.headers["x-request-id"]
+    assert (facts["method"], facts["path"]) == ("POST", "/api/v1/jobs")
+    assert (facts["code"], facts["error"]) == ("store_failed", answer.json()["error"])
+    assert lines.of("job submitted") == []
 
 
 def test_a_worker_without_the_token_that_wants_a_channel_is_told_of(lines: Lines) -> None:
