@@ -32,7 +32,8 @@ vendor:
 	.ci/vendor
 
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e .
+	@echo "Installing dtask into .venv."
+	@$(INSTALL) -e .
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
@@ -40,4 +41,4 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(RUNTIME)
 
 $(BIN)/python:
-	.ci/venv
+	@.ci/venv
