@@ -56,7 +56,7 @@ def test_workers_without_a_channel_are_told_of(jobs: Env) -> None:
     jobs.worker("w1", incarnation="i", trusted=True)
     code, sentence = only(jobs, jobs.submit())
     assert code == "no_worker"
-    assert sentence == "No worker can take it (any worker). Of 1 worker, 1 has no open channel."
+    assert sentence == "No worker can take it. Of 1 worker, 1 has no open channel."
 
 
 def test_needs_that_have_not_ended_are_named_with_their_states(jobs: Env) -> None:

@@ -140,7 +140,7 @@ def _queued(task: Task, name: str, count: int, look: _Look) -> Reason:
 def _workers(task: Task, facts: dict[str, Any]) -> tuple[str, str]:
     """What the workers lack, as a code and a sentence."""
     total = facts["workers"]
-    wanted = ", ".join(task.tags) or "any worker"
+    wanted = f" ({', '.join(task.tags)})" if task.tags else ""
     if not total:
         return "no_worker", "No worker is known: start one with `dtask-worker`."
     parts = [
@@ -158,7 +158,7 @@ def _workers(task: Task, facts: dict[str, Any]) -> tuple[str, str]:
     if facts.get("free", 0):
         return "turn", "It is about to be given a slot."
     noun = "worker" if total == 1 else "workers"
-    sentence = f"No worker can take it ({wanted}). Of {total} {noun}, {', '.join(parts)}."
+    sentence = f"No worker can take it{wanted}. Of {total} {noun}, {', '.join(parts)}."
     for unknown, near in facts.get("did_you_mean", {}).items():
         sentence += f" No worker has {unknown}: did you mean {' or '.join(near)}?"
     return "no_worker", sentence
