@@ -6,8 +6,9 @@ from typing import Any
 import click
 import pytest
 
-from dtask.cli import asking, draft, script
+from dtask.cli import draft, script
 from dtask.cli.asking import ARRAY, OPTIONS, STDIN, Asked
+from dtask.core.jobs import names
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_a_command_runs_here_under_its_own_name(here: Path) -> None:
 def test_a_long_command_is_a_name_on_one_line() -> None:
     name = job("sh", "-c", "echo\n" + "x" * 100)["name"]
     assert name.startswith("sh -c echo xxx")
-    assert len(name) == asking.NAME_CHARS
+    assert len(name) == names.COMMAND_CHARS
     assert name.endswith("…")
 
 

@@ -97,6 +97,13 @@ def test_a_submit_always_has_a_key_and_each_its_own() -> None:
     assert all(len(key) == 32 for key in keys)
 
 
+def test_a_command_without_a_name_is_listed_by_its_words() -> None:
+    play = Play()
+    for what, wishes in ((["echo", "a\nb"], {}), ({"command": ["true"]}, {"name": "n"})):
+        play.run(play.jobs.submit(what, wishes), (SUBMIT, SUBMITTED))
+    assert [play.body(index)["name"] for index in range(2)] == ["echo a b", "n"]
+
+
 def test_a_submit_whose_answer_got_lost_is_sent_again_with_the_same_key() -> None:
     play = Play()
     known = reply({"job_id": 42, "known": True})

@@ -22,9 +22,6 @@ from dtask.errors import InvalidRequest
 _MEGABYTES: Final = {"": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
 _MEMORY: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([MGT]?)(?:i?B)?", re.IGNORECASE)
 
-#: Characters of a command that a job without a name is listed by.
-NAME_CHARS: Final = 60
-
 
 class Asked(TypedDict, total=False):
     """What was asked for, by the names of the options."""
@@ -334,12 +331,6 @@ def checked_items(items: list[str], option: str) -> list[str]:
         if not item.isascii() and any("\ud800" <= char <= "\udfff" for char in item):
             raise click.UsageError(f"{option}: item {number} is not UTF-8 text: {item!r}.")
     return items
-
-
-def command_name(words: Iterable[str]) -> str:
-    """What a job is listed by that was given no name: its command, shortened, on one line."""
-    text = " ".join(" ".join(words).split())
-    return text if len(text) <= NAME_CHARS else text[: NAME_CHARS - 1] + "…"
 
 
 def _given(value: object) -> bool:

@@ -10,7 +10,7 @@ import click
 
 from dtask.cli import asking, script
 from dtask.cli.asking import Asked
-from dtask.core.jobs.names import ONLY_TASK
+from dtask.core.jobs.names import ONLY_TASK, command_name
 
 #: How the names of job files end.
 JOB_FILES: Final = (".yaml", ".yml", ".json")
@@ -128,7 +128,7 @@ def _of_task(
         if stdin != "-":
             asking.check_file(Path(stdin), "--stdin")
         task["stdin"] = sys.stdin.buffer.read() if stdin == "-" else Path(stdin)
-    body = {"name": asking.command_name(name)} | asking.job_fields(asked)
+    body = {"name": command_name(name)} | asking.job_fields(asked)
     return Draft(body=body | {"tasks": {ONLY_TASK: task}})
 
 

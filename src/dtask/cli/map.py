@@ -11,7 +11,7 @@ from dtask.cli import asking, draft, submitting, template
 from dtask.cli.asking import Asked
 from dtask.cli.entry import FAILED, INTERRUPTED
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
-from dtask.core.jobs.names import ONLY_TASK
+from dtask.core.jobs.names import ONLY_TASK, command_name
 from dtask.core.jobs.states import State
 from dtask.errors import DtaskError, InvalidRequest
 
@@ -74,7 +74,7 @@ def command(
     drafted = draft.of_command(run, asked)
     drafted.body["tasks"][ONLY_TASK]["array"] = items
     if not asked.get("name"):
-        drafted.body["name"] = asking.command_name([shell])
+        drafted.body["name"] = command_name([shell])
     with invocation.client() as client:
         ended, interrupted = _run(client, drafted, silent=invocation.mode != "text")
         if output:

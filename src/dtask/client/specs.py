@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypedDict
 
 from dtask.client import calls
 from dtask.client.calls import Tags
+from dtask.core.jobs.names import command_name
 from dtask.core.placement import tags as grammar
 from dtask.errors import InvalidRequest
 
@@ -47,7 +48,7 @@ class RetryWishes(TypedDict, total=False):
 class CommonWishes(TypedDict, total=False):
     """What can be said of any job of one command; all may be left out, and None is as good."""
 
-    #: For people.
+    #: For people; made of the command if it is left out.
     name: str | None
     queue: str | None
     #: -100 to 100, higher first.
@@ -111,6 +112,9 @@ def body(
     told = fields(given)
     made = dict(what) if isinstance(what, Mapping) else {"command": calls.words(what)}
     made |= told
+    words = made.get("command")
+    if made.get("name") is None and isinstance(words, list | tuple) and all(map(_is_text, words)):
+        made["name"] = command_name(words)
     if made.get("key") is None:
         made["key"] = made_key
     return made
@@ -183,6 +187,10 @@ def job_id(job: int | HasId) -> int:
             field="job",
         )
     return found
+
+
+def _is_text(word: object) -> bool:
+    return isinstance(word, str)
 
 
 def _plain(name: str, value: object) -> object:

@@ -1,6 +1,7 @@
 """Names of tasks, elements and attempts: `42/train`, `42/tile[7]`, `42/train#2`."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -9,6 +10,9 @@ from dtask.errors import InvalidRequest
 
 #: Of the one task of a job that was submitted as a single command.
 ONLY_TASK: Final = "main"
+
+#: Characters of a command that a job without a name is listed by.
+COMMAND_CHARS: Final = 60
 
 TASK_NAME_PATTERN: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _TASK_NAME: Final = re.compile(TASK_NAME_PATTERN)
@@ -55,6 +59,12 @@ def attempt_text(job_id: int, task: str, index: int | None, number: int | None =
     """`42/train`, `42/tile[7]`; with a number `42/tile[7]#2`."""
     text = f"{job_id}/{task}" if index is None else f"{job_id}/{task}[{index}]"
     return text if number is None else f"{text}#{number}"
+
+
+def command_name(words: Iterable[str]) -> str:
+    """What a job is listed by that was given no name: its command, shortened, on one line."""
+    text = " ".join(" ".join(words).split())
+    return text if len(text) <= COMMAND_CHARS else text[: COMMAND_CHARS - 1] + "…"
 
 
 def check_task_name(name: str, field: str) -> None:
