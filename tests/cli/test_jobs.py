@@ -81,7 +81,7 @@ def test_a_job_shows_its_tasks_and_what_failed(fleet: Fleet, graph: int) -> None
     assert lines[2] == "TASK STATE ATTEMPTS WORKER TOOK NOTES"
     assert lines[3].startswith("first succeeded 1 w1 ")
     assert lines[4] == "tile failed 1 failed, 3 succeeded"
-    assert lines[5] == "join skipped was skipped, because what it needs did not succeed"
+    assert lines[5] == "join skipped was skipped: It needs tile, which failed"
     assert lines[6].startswith("after succeeded 1 w1 ")
     assert lines[8] == f"{graph}/tile[2] failed with exit code 1"
     assert lines[-1] == f"To run again what did not succeed: dtask retry {graph}"
@@ -294,6 +294,24 @@ def test_a_wait_outlasts_a_restart_of_the_scheduler(tmp_path: Path) -> None:
     assert f"Job {job_id} 'true': cancelled" in seen
 
 
+def test_a_retry_that_fails_again_names_the_inputs_and_the_next_retry(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    items = tmp_path / "items"
+    items.write_text("a\nb\n")
+    job_id = fleet.shell.run(
+        "submit", "--wait", "--items", str(items), "--", "sh", "-c", "test {} != b"
+    ).out.strip()
+    ran = fleet.shell.run("retry", job_id, "--failed", "--wait")
+    assert (ran.code, ran.out) == (1, f"1 task starts over in job {job_id}.\n")
+    assert ran.err.splitlines()[1:] == [
+        f"  {job_id}/main[1] 'b' failed with exit code 1",
+        f"To run them again: dtask retry {job_id} --failed --wait",
+    ]
+    shown = fleet.shell.run("job", job_id).out
+    assert f"\n\n  {job_id}/main[1] 'b' failed with exit code 1\n" in shown
+
+
 def test_retry_starts_over_what_failed(fleet: Fleet, tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     flag = tmp_path / "flag"
@@ -419,6 +437,7 @@ def test_what_the_scheduler_finds_wrong_is_told_by_its_option(fleet: Fleet) -> N
         (("job", "999999"), 1, "There is no job 999999"),
         (("logs", "999999"), 1, "There is no job 999999"),
         (("wait", "999999"), 1, "There is no job 999999"),
+        (("events", "999999"), 1, "There is no job 999999"),
         (("retry", "999999"), 1, "There is no job 999999"),
         (("submit", "no-such-file"), 2, "There is no file 'no-such-file': expected `--` before"),
     ],

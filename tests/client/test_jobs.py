@@ -46,6 +46,7 @@ def test_a_command_is_submitted_and_waited_for(client: Any) -> None:
     assert b"".join(job.logs("main", attempt=1, stream="stderr")) == b"err\n"
     assert job.result() == client.result(f"{job.id}/main") == b"result"
     assert [attempt.number for attempt in client.attempts(job.id)] == [1]
+    assert client.task(job.id).spec.command == client.task(f"{job.id}/main").spec.command
 
 
 def test_a_job_that_succeeded_is_checked_in_silence(client: Any) -> None:

@@ -37,6 +37,8 @@ def command(invocation: Invocation, name: Name | None, *, follow: bool) -> None:
 
 async def _print(invocation: Invocation, job_id: int | None, *, follow: bool) -> None:
     async with invocation.async_client() as client:
+        if job_id is not None:
+            await client.job(job_id)  # one that is not there has no events, ever
         events = client.events(after=None if follow else FIRST, job=job_id)
         while True:
             try:

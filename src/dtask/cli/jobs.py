@@ -97,7 +97,8 @@ def job(invocation: Invocation, name: Name) -> None:
         from dtask.cli import tables  # noqa: PLC0415 (commands start fast)
 
         click.echo("\n".join(tables.job(found, now=time.time(), width=window())))
-        _show_failed(client, found)
+        if failed := _failed_elements(client, found):
+            click.echo("\n".join(("", *failed)))
         if not found.ended:
             waiting = [
                 reason
@@ -192,8 +193,11 @@ def retry(invocation: Invocation, name: Name, *, failed: bool, wait: bool) -> No
             noun = "task starts" if count == 1 else "tasks start"
             nothing = f"There is nothing to run again in {_told(name)}."
             click.echo(f"{count:,} {noun} over in job {name.job_id}." if count else nothing)
-        if wait:
-            wait_for(invocation, client, name.job_id)
+        if wait and not await_end(invocation, client, name.job_id, err=True).ok:
+            if invocation.mode == "text":
+                option = " --failed" if failed else ""
+                click.echo(f"To run them again: dtask retry {name}{option} --wait", err=True)
+            raise click.exceptions.Exit(FAILED)
 
 
 @click.command("wait")
@@ -265,9 +269,8 @@ def await_end(
         invocation.print_json(ended)
     elif invocation.mode == "text":
         click.echo(tables.headline(ended, now=time.time()), err=err)
-        for line in failures(ended):
+        for line in (*failures(ended), *_failed_elements(client, ended)):
             click.echo(line, err=True)
-        _show_failed(client, ended, err=True)
     return ended
 
 
@@ -288,19 +291,23 @@ def window() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _show_failed(client: "Client", found: "JobResult", *, err: bool = False) -> None:
-    """Name the elements of arrays that failed, and why."""
+def _failed_elements(client: "Client", found: "JobResult") -> list[str]:
+    """A line for each element of an array that failed: which one, and why."""
     from dtask.cli import ending  # noqa: PLC0415 (commands start fast)
 
+    lines = []
     for name, task in found.tasks.items():
         count = (task.counts or {}).get(State.FAILED, 0)
         if not count:
             continue
-        click.echo("", err=err)
-        for one in client.elements(f"{found.job_id}/{name}", state="failed", limit=NAMED_MAX):
-            click.echo(f"  {found.job_id}/{name}[{one.index}] {ending.told(one)}", err=err)
+        whole = f"{found.job_id}/{name}"
+        array = client.task(whole).spec.array
+        for one in client.elements(whole, state="failed", limit=NAMED_MAX):
+            item = f" {array[one.index]!r}" if isinstance(array, tuple) else ""
+            lines.append(f"  {whole}[{one.index}]{item} {ending.told(one)}")
         if count > NAMED_MAX:
-            click.echo(f"  and {count - NAMED_MAX:,} more", err=err)
+            lines.append(f"  and {count - NAMED_MAX:,} more")
+    return lines
 
 
 def _show_reasons(reasons: "list[Reason]") -> None:

@@ -23,6 +23,7 @@ from dtask.client.job_results import (
     JobSummary,
     QueueView,
     Stats,
+    TaskAnswer,
     Why,
 )
 from dtask.client.jobs import AsyncJob
@@ -161,6 +162,10 @@ class AsyncClient:
     ) -> list[ElementAnswer]:
         """As `Client.elements`."""
         return await self._drive(self._jobs.elements(name, state=state, limit=limit))
+
+    async def task(self, name: TaskName) -> TaskAnswer:
+        """As `Client.task`."""
+        return await self._drive(self._jobs.task(name))
 
     async def attempts(self, name: TaskName) -> list[AttemptAnswer]:
         """As `Client.attempts`."""

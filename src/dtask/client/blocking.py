@@ -23,6 +23,7 @@ from dtask.client.job_results import (
     JobSummary,
     QueueView,
     Stats,
+    TaskAnswer,
     Why,
 )
 from dtask.client.jobs import Job
@@ -222,6 +223,10 @@ class Client:
         `name`: `42/tile`, or a job of one task.
         """
         return self._drive(self._jobs.elements(name, state=state, limit=limit))
+
+    def task(self, name: TaskName) -> TaskAnswer:
+        """How a task stands (`summary`), what it was submitted as (`spec`), its last attempts."""
+        return self._drive(self._jobs.task(name))
 
     def attempts(self, name: TaskName) -> list[AttemptAnswer]:
         """The attempts of a task, or of an element (`42/tile[7]`), the newest first."""

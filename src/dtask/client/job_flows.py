@@ -32,7 +32,7 @@ from dtask.core.jobs.events import Again, QueueView, Stats, Why
 from dtask.core.jobs.names import Name
 from dtask.core.jobs.states import ENDS, State
 from dtask.errors import Busy, Conflict, InvalidRequest, NotFound, Unavailable
-from dtask.wire.job_answers import CancelAnswer, RetryAnswer, SubmitAnswer
+from dtask.wire.job_answers import CancelAnswer, RetryAnswer, SubmitAnswer, TaskAnswer
 
 T = TypeVar("T")
 
@@ -194,6 +194,11 @@ class JobFlows:
             if after is None:
                 break
         return found
+
+    def task(self, name: TaskName) -> Flow[TaskAnswer]:
+        """How a task stands, what it was submitted as, and its last attempts."""
+        named = yield from self._task(name)
+        return (yield from self._ask(job_calls.task(named), job_calls.read_task))
 
     def attempts(self, name: TaskName) -> Flow[list[AttemptAnswer]]:
         """The attempts of a task or an element, the newest first."""

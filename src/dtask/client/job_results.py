@@ -10,6 +10,7 @@ from dtask.wire.job_answers import (
     EventAnswer,
     JobAnswer,
     JobSummary,
+    TaskAnswer,
     TaskSummary,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     "QueueView",
     "Reason",
     "Stats",
+    "TaskAnswer",
     "TaskFailed",
     "TaskSummary",
     "Why",
