@@ -95,8 +95,10 @@ function Picture({ rows }) {
   const open = (index) => index !== null && navigate(pathOf("workers", rows[index][0]));
   const pressed = (event) => {
     const target = moved(event.key, active ?? 0, grid.columns, rows.length);
-    if (target !== null) setPointed(target);
-    else if (event.key === "Enter" || event.key === " ") open(active);
+    if (target !== null) {
+      setPointed(target);
+      reveal(place.current, corner(grid, target)[1], grid.pitch);
+    } else if (event.key === "Enter" || event.key === " ") open(active);
     else return;
     event.preventDefault();
   };
@@ -119,6 +121,12 @@ function Picture({ rows }) {
       ${active !== null && html`<${Tip} row=${rows[active]} grid=${grid} index=${active} width=${width} above=${place.current.scrollTop} />`}
     </div>
   `;
+}
+
+/** Scroll so that the row of cells at `top_px` is in sight: a huge fleet is higher than its place. */
+function reveal(place, top_px, height_px) {
+  const lowest = top_px + height_px - place.clientHeight;
+  place.scrollTop = Math.min(top_px, Math.max(lowest, place.scrollTop));
 }
 
 /** The index that a key moves to, or null for keys that don't move. */
