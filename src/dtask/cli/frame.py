@@ -79,7 +79,7 @@ class Frame:
         lines: list[Text] = []
         for panel, height in zip(panels, heights, strict=True):
             if height:
-                lines += [*space, *self._panels.draw(panel, width=width, height=height)]
+                lines += [*self._panels.draw(panel, width=width, height=height), *space]
         return lines
 
     def _foot(self, width: int) -> Text:
