@@ -2,7 +2,8 @@
 
 Beside the scheduler runs the same without its counters (`uncounted.py`), and the two are asked in
 turn, in short rounds. A round of one and the next one of the other are a pair, and the median of
-the pairs counts: a machine that is shared is slow for seconds, and then for both of a pair.
+the pairs counts: a machine that is shared is slow for seconds, and then for both of a pair. Both
+are started anew now and then, since two processes of one program differ by some percent.
 """
 
 import contextlib
@@ -21,7 +22,8 @@ from dtask.bench.figures import Figure
 from dtask.bench.servers import Server
 from dtask.bench.traffic import Script
 
-PAIRS = 60
+SETS = 5
+PAIRS = 12
 ROUND_S = 1.0
 CONNECTIONS = 16
 SCRAPE_EVERY_S = 1.0
@@ -43,7 +45,7 @@ class Round(NamedTuple):
 
 def main(small: bool) -> Iterator[Figure]:
     """Yield the figures."""
-    yield from throughput(500, *((1, 0.5) if small else (PAIRS, ROUND_S)))
+    yield from throughput(500, *((1, 1, 0.5) if small else (SETS, PAIRS, ROUND_S)))
     for workers in [500] if small else [500, 50_000]:
         with measure.fleet(workers) as server:
             yield Figure(
@@ -54,18 +56,12 @@ def main(small: bool) -> Iterator[Figure]:
             )
 
 
-def throughput(workers: int, pairs: int, seconds: float) -> Iterator[Figure]:
+def throughput(workers: int, sets: int, pairs: int, seconds: float) -> Iterator[Figure]:
     """Placements a second, and the processor time of one, with metrics and without."""
     rounds: dict[bool, list[Round]] = {True: [], False: []}
-    with measure.fleet(workers) as with_, bare_of_counts(workers) as without:
-        by_counted = {True: with_, False: without}
-        for counted, server in by_counted.items():
-            placements(server, "warm", measure.WARM_S, scraped=counted)
-        for number in range(pairs):
-            for counted in (True, False) if number % 2 else (False, True):
-                name = f"r{number}"
-                one = placements(by_counted[counted], name, seconds, scraped=counted)
-                rounds[counted].append(one)
+    for _ in range(sets):
+        for counted, one in in_turn(workers, pairs, seconds):
+            rounds[counted].append(one)
     shares = [mine.rate / other.rate for mine, other in zip(*rounds.values(), strict=True)]
     what = f"{workers:,} workers, counted and scraped every second"
     yield Figure(
@@ -89,6 +85,18 @@ def throughput(workers: int, pairs: int, seconds: float) -> Iterator[Figure]:
         unit="%",
         limit=COST_LIMIT_PERCENT,
     )
+
+
+def in_turn(workers: int, pairs: int, seconds: float) -> Iterator[tuple[bool, Round]]:
+    """Rounds of one process that counts and of one that does not."""
+    with measure.fleet(workers) as with_, bare_of_counts(workers) as without:
+        by_counted = {True: with_, False: without}
+        for counted, server in by_counted.items():
+            placements(server, "warm", measure.WARM_S, scraped=counted)
+        for number in range(pairs):
+            for counted in (True, False) if number % 2 else (False, True):
+                name = f"r{number}"
+                yield counted, placements(by_counted[counted], name, seconds, scraped=counted)
 
 
 def cpu_s(rounds: list[Round]) -> float:
