@@ -26,7 +26,10 @@ export function useRoster(live, requires) {
   const many = live.workers.size > MANY;
   const last = useRef(null);
   if (data) last.current = data;
+  const known = useRef(live.members);
   useEffect(() => {
+    if (known.current === live.members) return undefined;
+    known.current = live.members;
     const timer = setTimeout(reload, SETTLE_MS);
     return () => clearTimeout(timer);
   }, [live.members]);
@@ -34,11 +37,11 @@ export function useRoster(live, requires) {
     const timer = setInterval(reload, many ? REFRESH_MANY_MS : REFRESH_MS);
     return () => clearInterval(timer);
   }, [reload, many]);
-  const known = data ?? last.current; // while another question is asked, the answer of before
-  const sorted = useMemo(() => (known ? [...known].sort(byId) : []), [known]);
+  const answer = data ?? last.current; // while another question is asked, the one of before
+  const sorted = useMemo(() => (answer ? [...answer].sort(byId) : []), [answer]);
   const beat = Math.floor(live.at / SETTLED_S);
   const rows = useMemo(() => merged(sorted, live.workers), [sorted, live.members, beat]);
-  return { rows, wrong, error, loading: known === null };
+  return { rows, wrong, error, loading: answer === null };
 }
 
 const COLLATOR = new Intl.Collator("en", { numeric: true });
