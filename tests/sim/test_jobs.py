@@ -7,8 +7,10 @@ import pytest
 from msgspec import structs
 
 from dtask.core.cluster import Cluster, Settings
+from dtask.core.jobs.events import Reports
 from dtask.core.jobs.flow import Flow
 from dtask.core.jobs.holding import Holding
+from dtask.core.jobs.job import Element
 from dtask.core.jobs.jobs import Jobs
 from dtask.core.jobs.register import Register
 from dtask.core.jobs.rows import TaskRow
@@ -29,8 +31,14 @@ def test_every_seed_holds() -> None:
 def test_runs_meet_what_they_are_to_meet() -> None:
     """Runs in which nothing happens would hold, too."""
     missing = {
-        "a commit failed",
-        "scheduler is killed",
+        "and keeps the commit",
+        "and drops the commit",
+        "scheduler is killed between two commits",
+        "scheduler is killed in the middle of a commit",
+        "scheduler is killed after a commit and before its effects",
+        "Submit during a commit -> known",
+        "Explain during a commit",
+        "Reports -> refused",
         "scheduler runs again",
         "clock is stepped",
         "its disk is lost",
@@ -97,9 +105,29 @@ def _eager(add: Callable[..., bool]) -> Callable[..., bool]:
     return eager
 
 
+def test_it_finds_old_results_that_are_taken_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are of an attempt, by its fence: here they are taken as those of the task."""
+    heed = Holding.heed
+    elements: dict[int, Element] = {}
+
+    def mistake(holding: Holding, event: Reports) -> Any:
+        elements.update((one.fence, one.element) for one in holding._register.attempts.values())
+        for report in event.reports:
+            element = elements.get(report.fence)
+            now = element.attempt if element is not None else None
+            if report.fence not in holding._register.attempts and now is not None:
+                reports = (structs.replace(report, fence=now.fence),)
+                event = structs.replace(event, worker_id=now.worker_id, reports=reports)
+        return heed(holding, event)
+
+    monkeypatch.setattr(Holding, "heed", mistake)
+    assert "ledger.py" in found_by()
+
+
 def test_it_finds_attempts_that_are_refused_and_not_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A hello and a report refuse the same attempts: each is a net beneath the other."""
     attach, heed = Holding.attach, Holding.heed
     monkeypatch.setattr(Holding, "attach", lambda *args: structs.replace(attach(*args), refused=()))
     monkeypatch.setattr(Holding, "heed", lambda *args: structs.replace(heed(*args), refused=()))

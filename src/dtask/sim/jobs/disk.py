@@ -55,11 +55,20 @@ class Disk:
         delay_s = self._rng.uniform(*(SLOW_COMMIT_S if slow else COMMIT_S))
         self._timeline.after(delay_s, lambda: self._end(number, done))
 
-    def cut_short(self) -> None:
-        """The scheduler dies: a commit under way is there as a whole or not at all."""
-        if self._under_way is not None and self._rng.random() < 0.5:  # noqa: PLR2004 (either way)
-            self._keep(self._under_way)
-        self._under_way = None
+    @property
+    def is_busy(self) -> bool:
+        """Whether a commit is under way."""
+        return self._under_way is not None
+
+    def cut_short(self) -> str:
+        """The scheduler dies: a commit under way is there as a whole or not at all. Which?"""
+        changes, self._under_way = self._under_way, None
+        if changes is None:
+            return "between two commits"
+        if self._rng.random() < 0.5:  # noqa: PLR2004 (either way)
+            self._keep(changes)
+            return "after a commit and before its effects"
+        return "in the middle of a commit"
 
     def lose(self) -> None:
         """A new disk. While no scheduler runs."""
@@ -85,9 +94,11 @@ class Disk:
             return
         changes, self._under_way = self._under_way, None
         fails = self._rng.random() < self.weather.commit_fails
-        if not fails or self._rng.random() < 0.5:  # noqa: PLR2004 (it may be there all the same)
+        keeps = not fails or self._rng.random() < 0.5  # noqa: PLR2004 (it may be there all the same)
+        if keeps:
             self._keep(changes)
-        done(Unavailable("The disk is full.", code="store_failed") if fails else None)
+        sentence = f"The disk is full, and {'keeps' if keeps else 'drops'} the commit."
+        done(Unavailable(sentence, code="store_failed") if fails else None)
 
     def _copy_now_and_then(self) -> None:
         self._older = self.store.copy()

@@ -20,6 +20,7 @@ from dtask.core.jobs.events import (
     StartAttempt,
     Started,
     StopAttempt,
+    Submitted,
 )
 from dtask.core.jobs.states import Cause
 from dtask.core.outbox import Outbox
@@ -123,10 +124,10 @@ class Scheduler:
         self.up = False
         self._stalled = False
         self._inbox.clear()
-        self._disk.cut_short()
+        where = self._disk.cut_short()
         for wire in self._wires:
             wire.cut()
-        self._note("scheduler is killed")
+        self._note(f"scheduler is killed {where}")
 
     def start_unless_up(self, clock_shift_s: float = 0.0) -> None:
         """A new process, its clock earlier or later than the last one's."""
@@ -240,7 +241,8 @@ class Scheduler:
         if self._steps % CHECK_EVERY == 0:
             self._cluster.check()
         if not isinstance(event, Tick | Heartbeat):
-            self._note(f"{type(event).__name__} -> {_told(step.answer)}")
+            meanwhile = " during a commit" if self._disk.is_busy else ""
+            self._note(f"{type(event).__name__}{meanwhile} -> {_told(step.answer)}")
         self._take(step, reply)
 
     def _take(self, step: Step, reply: Reply) -> None:
@@ -264,7 +266,7 @@ class Scheduler:
                 self._deliver(letter)
             self._commit()
             return
-        self._note("a commit failed")
+        self._note(f"a commit failed: {error}")
         letters = self._outbox.failed()
         for effect in self._cluster.suspend(self._now()).effects:
             self._perform(effect)
@@ -388,6 +390,10 @@ def _report(frame: Any) -> Started | Ended:  # noqa: ANN401 (frames up)
 def _told(answer: object) -> str:
     if isinstance(answer, DtaskError):
         return answer.code
+    if isinstance(answer, Heeded) and answer.refused:
+        return f"refused {', '.join(map(str, answer.refused))}"
+    if isinstance(answer, Submitted) and answer.known:
+        return f"known {answer.job_id}"
     return str(getattr(answer, "job_id", "ok"))
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 from dtask.sim.jobs.ledger import Ledger
 from dtask.sim.jobs.scheduler import Scheduler
+from dtask.sim.jobs.weather import Weather
 from dtask.sim.network import Network
 from dtask.sim.timeline import Timeline
 from dtask.sim.trace import Trace
@@ -19,11 +20,15 @@ class Site:
         network: Network,
         scheduler: Scheduler,
         ledger: Ledger,
+        *,
+        weather: Weather,
     ) -> None:
         self.timeline = timeline
         self.network = network
         self.scheduler = scheduler
         self.ledger = ledger
+        #: As it is now.
+        self.weather = weather
         #: How often what happened, for the summary.
         self.counts: Counter[str] = Counter()
         self._trace = trace

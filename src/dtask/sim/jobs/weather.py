@@ -34,6 +34,8 @@ class Weather(Struct, frozen=True):
     commit_fails: float = 0.0
     load_fails: float = 0.0
     every_s: tuple[tuple[str, float], ...] = ()
+    #: What a worker has to say of its attempts gets stuck for a while, though heartbeats pass.
+    stuck: float = 0.0
 
     @property
     def spares_workers(self) -> bool:
@@ -65,6 +67,7 @@ def draw(rng: random.Random) -> Weather:
             for kind, mean_s in MEAN_S.items()
             if rng.random() < (0.15 if kind in SETBACKS else 0.5)
         ),
+        stuck=_some(rng, 0.1),
     )
 
 

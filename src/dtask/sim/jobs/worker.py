@@ -51,6 +51,10 @@ INTERVAL_S: Final = 3.0
 TIMEOUT_S: Final = 1.8
 RECONNECT_S: Final = (0.0, 1.0)
 
+#: How long what is to be said may be stuck: until after the scheduler has given up waiting for a
+#: start, and has queued the task again.
+STUCK_S: Final = (5.0, 15.0)
+
 
 class Kept(Struct):
     """What the spool remembers of an attempt."""
@@ -105,6 +109,8 @@ class Process:
         self._welcomed = False
         self._sent = 0
         self._heard = 0
+        #: What is to be said when it is no longer stuck; None: it is not.
+        self._unsaid: list[StartedFrame | EndedFrame] | None = None
         #: Ends by the number of the message that told them.
         self._told: dict[int, list[int]] = {}
         for fence, kept in machine.spool.items():
@@ -229,6 +235,7 @@ class Process:
         self._end = end
         self._welcomed = False
         self._sent = self._heard = 0
+        self._unsaid = None
         self._told.clear()
         end.take = lambda message: self._run(lambda: self._take(end, message))
         end.gone = lambda: self._run(lambda: self._gone(end))
@@ -285,10 +292,26 @@ class Process:
     def _say(self, frame: StartedFrame | EndedFrame) -> None:
         if self._end is None or not self._welcomed:
             return
+        if self._unsaid is None and self._rng.random() < self._site.weather.stuck:
+            unsaid: list[StartedFrame | EndedFrame] = []
+            self._unsaid = unsaid
+            self._later(self._rng.uniform(*STUCK_S), lambda: self._come_unstuck(unsaid))
+        if self._unsaid is not None:
+            self._unsaid.append(frame)
+        else:
+            self._send(self._end, frame)
+
+    def _come_unstuck(self, unsaid: list[StartedFrame | EndedFrame]) -> None:
+        if self._unsaid is unsaid and self._end is not None:
+            self._unsaid = None
+            for frame in unsaid:
+                self._send(self._end, frame)
+
+    def _send(self, end: End, frame: StartedFrame | EndedFrame) -> None:
         self._sent += 1
         if isinstance(frame, EndedFrame):
             self._told[self._sent] = [frame.fence]
-        self._end.send(Up(self._sent, self._heard, (frame,)))
+        end.send(Up(self._sent, self._heard, (frame,)))
 
     # Attempts
 

@@ -70,7 +70,7 @@ class World:
             make=make,
             note=lambda what: trace.add(timeline.elapsed_s, what),
         )
-        self.site = Site(timeline, trace, network, scheduler, ledger)
+        self.site = Site(timeline, trace, network, scheduler, ledger, weather=self._weather)
         self._machines = _machines(stream(seed, "machines"))
         self._lives = itertools.count(1)
         self._processes: dict[str, Process] = {}
@@ -167,7 +167,7 @@ class World:
         self._stopped = True
         self.site.note("faults stop")
         self.site.network.calm()
-        self._disk.weather = CALM
+        self._disk.weather = self.site.weather = CALM
         self.site.scheduler.start_unless_up()
         for process in list(self._processes.values()):
             process.thaw()
