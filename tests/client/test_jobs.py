@@ -121,10 +121,15 @@ def test_a_log_is_followed_as_it_is_written(client: Any, tmp_path: Path) -> None
     assert b"".join(pieces) == b"two\n"
 
 
-def test_a_followed_log_goes_on_with_the_retry(client: Any) -> None:
-    line = 'echo attempt $DTASK_NUMBER; test "$DTASK_NUMBER" = 2'
+def test_a_followed_log_goes_on_with_the_retry(client: Any, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    wait = f"while [ ! -e {gate} ]; do sleep 0.01; done"
+    line = f'echo attempt $DTASK_NUMBER; {wait}; test "$DTASK_NUMBER" = 2'
     job = client.submit(shell(line), retry={"max": 1, "backoff_s": 0.01})
-    assert b"".join(job.logs(follow=True)) == b"attempt 1\nattempt 2\n"
+    pieces = job.logs(follow=True)
+    assert next(pieces) == b"attempt 1\n"
+    gate.touch()
+    assert b"".join(pieces) == b"attempt 2\n"
     assert job.look().ok
 
 
