@@ -127,6 +127,17 @@ def test_a_log_lets_go_of_its_connection_while_nobody_looks(jobs: Cluster, page:
     assert log(page).locator(".log-line").all_inner_texts() == ["before", "after"]
 
 
+def test_a_log_that_goes_on_and_on_takes_no_more_memory(jobs: Cluster, page: Page) -> None:
+    write = "for i in $(seq 40); do seq 400; sleep 0.05; done; echo round"
+    job_id = jobs.submit(command=sh(f"{write} 1; {jobs.gate('more')}; {write} 2; {write} 3"))
+    jobs.site.open(page, f"/jobs/{job_id}")
+    log(page).get_by_text("round 1", exact=True).wait_for()
+    before = heap_bytes(page)
+    jobs.open_gate("more")
+    log(page).get_by_text("round 3", exact=True).wait_for()
+    assert heap_bytes(page) - before < 5 * 1024**2  # all that was drawn meanwhile is some 40 MiB
+
+
 def test_a_log_is_searched_and_the_other_stream_is_shown(jobs: Cluster, page: Page) -> None:
     job_id = jobs.submit(command=sh("seq 1 5000; echo 'oh NO' >&2"))
     jobs.await_state(job_id, "succeeded")
@@ -318,6 +329,16 @@ def test_one_job_can_be_read_by_everybody(jobs: Cluster, page: Page, width: int)
         assert_no_sideways_scroll(page)
         if query == queries[-1] or (width > 1000 and query != queries[1]):
             assert_accessible(page)
+
+
+def heap_bytes(page: Page) -> int:
+    """What the scripts of the page hold, without what nobody refers to any more."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.enable")
+    session.send("HeapProfiler.collectGarbage")
+    used: int = session.send("Runtime.getHeapUsage")["usedSize"]
+    session.detach()
+    return used
 
 
 def rgb(colour: str) -> str:

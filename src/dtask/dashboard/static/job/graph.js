@@ -29,7 +29,6 @@ export function Graph({ tasks, selected, select }) {
   const [zoom, setZoom] = useState(null);
   const [focused, setFocused] = useState(selected ?? tasks[0][0]);
   const view = useView(place, zoom, layout);
-  const box = useKept(layout);
 
   useEffect(() => {
     if (layout !== null) setZoom(fitting(place.current, layout));
@@ -45,12 +44,6 @@ export function Graph({ tasks, selected, select }) {
 
   if (layout === null) return html`<div class="graph-place" ref=${place}><${Loading} what="Laying out the graph" /></div>`;
   const small = scale < ZOOM_OF_TEXT;
-  const drawing = (name, task) => {
-    const [isSelected, isFocused] = [name === selected, name === focused];
-    const facts = [task.state, task.counts && JSON.stringify(task.counts), isSelected, isFocused, small];
-    return box(name, facts, () => html`
-      <${Box} key=${name} name=${name} task=${task} box=${layout.boxes.get(name)} isSelected=${isSelected} isFocused=${isFocused} small=${small} select=${choose} />`);
-  };
   const size = { width: layout.width + 2 * MARGIN, height: layout.height + 2 * MARGIN };
   const choose = (name) => {
     setFocused(name);
@@ -68,7 +61,9 @@ export function Graph({ tasks, selected, select }) {
              onKeyDown=${(event) => keys(event, focused, layout, shape, { go, select })}>
           <g transform=${`translate(${MARGIN} ${MARGIN})`}>
             ${drawn.ways.map((way) => html`<path key=${way.key} class=${isOf(way, selected) ? "graph-way near" : "graph-way"} d=${way.path} />`)}
-            ${drawn.names.map((name) => drawing(name, states.get(name)))}
+            ${drawn.names.map((name) => html`
+              <${Box} key=${name} name=${name} task=${states.get(name)} box=${layout.boxes.get(name)} isSelected=${name === selected}
+                      isFocused=${name === focused} small=${small} select=${choose} />`)}
           </g>
         </svg>
       </div>
@@ -106,19 +101,6 @@ function useShape(tasks) {
     for (const [name, all] of needs) for (const need of all) after.get(need)?.push(name);
     return { names, needs, after };
   }, [key]);
-}
-
-/** `keep(name, facts, make)`: what was made last for this name, while the facts stay the same. */
-function useKept(layout) {
-  const kept = useRef({ layout, nodes: new Map() });
-  if (kept.current.layout !== layout) kept.current = { layout, nodes: new Map() };
-  return (name, facts, make) => {
-    const known = kept.current.nodes.get(name);
-    if (known !== undefined && known.facts.every((fact, at) => fact === facts[at])) return known.node;
-    const node = make();
-    kept.current.nodes.set(name, { facts, node });
-    return node;
-  };
 }
 
 function useLayout(shape) {

@@ -1,10 +1,19 @@
 // One task of a graph: its name, its state as shape, colour and word, and how far an array is.
-import { html } from "../html.js";
+import { html, memo } from "../html.js";
 import { StateShape, toneOf } from "../parts.js";
 import { endedOf, progressOf, totalOf } from "./progress.js";
 
 /** `box` is where it stands; `small`: nothing in it could be read. */
-export function Box({ name, task, box, isSelected, isFocused, small, select }) {
+export const Box = memo(drawn, isSame);
+
+function isSame(old, next) {
+  return (
+    old.box === next.box && old.isSelected === next.isSelected && old.isFocused === next.isFocused && old.small === next.small &&
+    old.task.state === next.task.state && JSON.stringify(old.task.counts) === JSON.stringify(next.task.counts)
+  );
+}
+
+function drawn({ name, task, box, isSelected, isFocused, small, select }) {
   const { x, y, width, height } = box;
   const tone = toneOf(task.state);
   const total = totalOf(task);

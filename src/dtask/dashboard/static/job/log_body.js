@@ -1,5 +1,5 @@
 // The lines of a log, drawn chunk by chunk; those out of sight cost no layout.
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
+import { html, memo, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { marked } from "./log_search.js";
 
 const LINE_PX = 18;
@@ -13,7 +13,6 @@ const END_PX = 40;
  */
 export function LogBody({ lines, numbered, wrap, atEnd, wanted, target, label, nothing }) {
   const place = useRef();
-  const drawn = useRef(new Map());
   const { isBelow, toEnd, scrolled } = useEnd(place, atEnd);
   const empty = lines.lines === 0 && lines.openLine === "";
 
@@ -31,7 +30,8 @@ export function LogBody({ lines, numbered, wrap, atEnd, wanted, target, label, n
            aria-label=${label} onScroll=${() => scrolled({ away: false })}>
         <div class="log-lines">
           ${empty && html`<p class="log-nothing">${nothing}</p>`}
-          ${chunks(drawn, lines, wanted, target)}
+          ${lines.chunks.map((chunk) => html`
+            <${Chunk} key=${chunk.first} chunk=${chunk} size=${chunk.lines.length} wanted=${wanted} target=${within(chunk, target)} />`)}
           ${open !== "" && line(next, open, wanted, false)}
         </div>
       </div>
@@ -74,27 +74,20 @@ function useEnd(place, atEnd) {
   return { isBelow, toEnd, scrolled };
 }
 
-/** The chunks; one that has not changed is the same as before, which Preact then leaves alone. */
-function chunks(drawn, lines, wanted, target) {
-  const kept = new Map();
-  for (const chunk of lines.chunks) {
-    const isHere = target !== null && target >= chunk.first && target < chunk.first + chunk.lines.length;
-    const known = drawn.current.get(chunk);
-    const state = `${chunk.lines.length} ${isHere ? target : ""} ${wanted}`;
-    kept.set(chunk, known?.state === state ? known : { state, node: drawing(chunk, wanted, isHere ? target : null) });
-  }
-  drawn.current = kept;
-  return [...kept.values()].map(({ node }) => node);
+/** `target` if it is a line of this chunk. */
+function within({ first, lines }, target) {
+  return target !== null && target >= first && target < first + lines.length ? target : null;
 }
 
-function drawing(chunk, wanted, target) {
-  const style = { containIntrinsicHeight: `auto ${chunk.lines.length * LINE_PX}px` };
-  return html`
-    <div class="log-chunk" key=${chunk.first} style=${style}>
+/** Lines are added to the last chunk alone: the others are not looked at again. */
+const Chunk = memo(
+  ({ chunk, size, wanted, target }) => html`
+    <div class="log-chunk" style=${{ containIntrinsicHeight: `auto ${size * LINE_PX}px` }}>
       ${chunk.lines.map((painted, at) => line(chunk.first + at, painted, wanted, chunk.first + at === target))}
     </div>
-  `;
-}
+  `,
+  (old, next) => old.size === next.size && old.wanted === next.wanted && old.target === next.target,
+);
 
 /** No component: there are thousands, and none has anything of its own to remember. */
 function line(number, painted, wanted, current) {
