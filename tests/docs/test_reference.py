@@ -25,6 +25,7 @@ from dtask.scheduler.api.openapi import description
 from dtask.wire import job_answers, jobs, live, placement, sessions, tasks
 from dtask.worker import api, listener
 from dtask.worker import metrics as worker_metrics
+from dtask.worker.tallies import OUTCOMES
 from tidy.sources import PACKAGE, modules, tree
 
 API = "docs/api.md"
@@ -344,6 +345,10 @@ def test_every_line_of_a_log_is_told() -> None:
     }
     assert len(said) >= 10
     assert [sentence for sentence in said if sentence not in text] == []
+
+
+def test_every_outcome_of_a_worker_s_metrics_is_told() -> None:
+    assert set(OUTCOMES) <= set(pages.codes(pages.section(OPERATIONS, "Metrics")))
 
 
 def test_every_metric_is_told_with_its_kind_and_labels() -> None:

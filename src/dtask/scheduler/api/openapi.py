@@ -205,11 +205,12 @@ def _metrics() -> Json:
         {},
         (*GUARDED, "too_many_waiters"),
     )
-    described["responses"]["200"] = response(
+    described["responses"]["200"] = answer = response(
         "Prometheus' text format, or OpenMetrics for who prefers that.",
         {"type": "string"},
         media="text/plain",
     )
+    answer["content"]["application/openmetrics-text"] = answer["content"]["text/plain"]
     return described
 
 
