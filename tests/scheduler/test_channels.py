@@ -1,5 +1,6 @@
 """What a worker meets at the other end of its channel: a real scheduler over a real WebSocket."""
 
+import logging
 import os
 import signal
 import struct
@@ -18,7 +19,7 @@ from websockets.sync.client import connect
 
 import raw_http
 import servers
-from dtask.scheduler import channels, server
+from dtask.scheduler import channels, logs, server
 from dtask.scheduler.settings import Patience
 from dtask.wire import frames
 from dtask.wire.frames import (
@@ -427,7 +428,7 @@ def test_a_full_disk_closes_the_channel_and_loses_nothing(tmp_path: Path) -> Non
                 code, reason = peer.closed()
                 assert (code, reason) == (
                     CLOSE_AGAIN,
-                    "A log can't be written: the disk is full.",
+                    "The scheduler can't write logs: the disk is full.",
                 )
                 assert peer.heard == 1
             assert state(operator, 1) == "running"
@@ -441,6 +442,48 @@ def test_a_full_disk_closes_the_channel_and_loses_nothing(tmp_path: Path) -> Non
                 peer.until_heard()
             assert state(operator, 1) == "succeeded"
             assert log(operator, 1) == b"abc"
+
+
+def test_a_full_disk_is_told_once_and_by_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_MENDED_S", 0.2)
+    caplog.set_level(logging.INFO, "dtask.scheduler")
+    full = tmp_path / "logs" / "1" / "main#1.stdout"
+    with servers.running_scheduler(data=tmp_path) as running:
+        beat(running, "w")
+        headers = servers.bearer(running.token)
+        with httpx.Client(base_url=running.url, headers=headers, verify=False) as operator:
+            with attached(running, "w") as (peer, _):
+                start = started(operator, peer, "w")
+                peer.until_heard()
+                full.parent.mkdir(parents=True)
+                full.symlink_to("/dev/full")
+                peer.say(LogFrame(start.fence, "stdout", 0, b"abc"))
+                peer.closed()
+            held = (HeldFrame(start.fence, started=True),)
+            for _ in range(3):
+                with attached(running, "w", held=held) as (peer, _):
+                    peer.say(LogFrame(start.fence, "stdout", 0, b"abc"))
+                    peer.closed()
+            sentence = operator.get("/api/v1/jobs/1/why").json()["reasons"][0]["sentence"]
+            assert sentence.startswith("It runs on worker w. ")
+            assert sentence.endswith("The scheduler can't write logs: the disk is full.")
+            full.unlink()
+            with attached(running, "w", held=held) as (peer, _):
+                peer.say(LogFrame(start.fence, "stdout", 0, b"abc"), ended(start.fence))
+                peer.until_heard()
+                end = time.monotonic() + servers.PATIENCE_S
+                while "logs are written again" not in caplog.messages:
+                    assert time.monotonic() < end
+                    time.sleep(0.01)
+    said = [line for line in caplog.messages if line.startswith(("channel ", "logs "))]
+    assert said[:4] == [
+        "channel attached",
+        "logs can't be written",
+        "channel closed",
+        "logs are written again",
+    ]
 
 
 def test_a_log_over_the_cap_is_marked_as_cut_and_not_as_lost() -> None:

@@ -71,6 +71,8 @@ class Channels:
         self._channels: dict[int, Channel] = {}
         self._numbers = itertools.count(1)
         self._loop: Loop | None = None
+        #: Workers whose channel ends again and again because logs can't be written.
+        self._flapping: set[str] = set()
         self._refusals = Refusals()
         self._refused = log.Rationed("more channels were refused", lines_max=LINES_MAX)
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -184,7 +186,13 @@ class Channels:
         )
         stop = attached.refused if ours else tuple(one.fence for one in hello.held)
         await channel.say(Welcome(VERSION, loop.cluster_id, stop, arrived))
-        log.say("channel attached", worker_id=hello.worker_id, kept=len(arrived), refused=len(stop))
+        if self._logs.trouble is None or hello.worker_id not in self._flapping:
+            log.say(
+                "channel attached",
+                worker_id=hello.worker_id,
+                kept=len(arrived),
+                refused=len(stop),
+            )
 
     def _leave(self, loop: Loop, channel: Channel) -> None:
         """The connection is gone: tell the core, unless another has taken over."""
@@ -192,7 +200,17 @@ class Channels:
         if self._current.get(worker_id) is channel:
             del self._current[worker_id]
             loop.post(Detached(worker_id, channel.number)).add_done_callback(_forgive)
-            log.say("channel closed", worker_id=worker_id, reason=channel.ended_by)
+            self._note_end(worker_id, channel.ended_by)
+
+    def _note_end(self, worker_id: str, reason: str) -> None:
+        """Say why a channel ended, but once if that is why the next one will end, too."""
+        troubled = reason == self._logs.trouble
+        if not troubled or worker_id not in self._flapping:
+            log.say("channel closed", worker_id=worker_id, reason=reason)
+        if troubled:
+            self._flapping.add(worker_id)
+        else:
+            self._flapping.discard(worker_id)
 
 
 async def _hello(receive: Receive, tallies: Tallies) -> Hello | None:

@@ -37,6 +37,9 @@ FOLLOWERS_MAX: Final = 10_000
 
 _READERS: Final = 2
 
+#: The disk is well again when nothing has failed for so long since a log was written.
+_MENDED_S: Final = 5.0
+
 
 class _Entry:
     """An attempt whose log grows, or is followed."""
@@ -85,6 +88,9 @@ class Logs:
     """
 
     def __init__(self, directory: Path, *, log_bytes_max: int = LOG_BYTES_MAX) -> None:
+        #: Why logs can't be written for the moment, as a sentence.
+        self.trouble: str | None = None
+        self._mending: asyncio.TimerHandle | None = None
         self._files = LogFiles(directory, log_bytes_max)
         self._entries: dict[Attempt, _Entry] = {}
         self._followers = 0
@@ -246,6 +252,8 @@ class Logs:
 
     def close(self) -> None:
         """Let what is under way end. After that, nothing may be asked."""
+        if self._mending is not None:
+            self._mending.cancel()
         self._remover.shutdown(cancel_futures=True)
         self._writer.shutdown()
         self._readers.shutdown()
@@ -293,6 +301,7 @@ class Logs:
         except Exception:  # noqa: BLE001 (whatever the bug, nobody is to wait for ever)
             log.logger.exception("a log can't be written; this is a bug in dtask")
             outcomes = [_failed_by_a_bug()] * len(orders)
+        self._note(outcomes)
         for order, error in zip(orders, outcomes, strict=True):
             if not order.done.done():
                 if error is None:
@@ -304,6 +313,25 @@ class Logs:
             for name, entry, _ in order.chunks:
                 entry.wake()
                 self._let_go(name, entry)
+
+    def _note(self, outcomes: Iterable[DtaskError | None]) -> None:
+        """Tell when logs can't be written, and when they can again: there are many tries."""
+        failed = next((error for error in outcomes if isinstance(error, Unavailable)), None)
+        if failed is None:
+            if self.trouble is not None and self._mending is None:
+                loop = asyncio.get_running_loop()
+                self._mending = loop.call_later(_MENDED_S, self._mended)
+            return
+        if self._mending is not None:
+            self._mending.cancel()
+            self._mending = None
+        if self.trouble is None:
+            log.say("logs can't be written", level=logging.WARNING, error=str(failed))
+        self.trouble = str(failed)
+
+    def _mended(self) -> None:
+        self.trouble = self._mending = None
+        log.say("logs are written again")
 
     # In the writer's thread
 
@@ -317,7 +345,7 @@ class Logs:
             for _, growth in over:
                 if growth.sizes is not None:  # what the kernel still holds of it is unknown
                     growth.sizes = [0, 0, 0]
-            failure = _unusable("written", error)
+            failure = _unusable("write", error)
             return [
                 outcome or (failure if order.over else None)
                 for order, outcome in zip(orders, outcomes, strict=True)
@@ -331,7 +359,7 @@ class Logs:
         except DtaskError as error:
             return error
         except OSError as error:
-            return _unusable("written", error)
+            return _unusable("write", error)
         return None
 
 
@@ -344,7 +372,7 @@ def _entries_of(order: _Order) -> Iterator[_Entry]:
 
 def _unusable(what: str, error: OSError) -> Unavailable:
     why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-    return Unavailable(f"A log can't be {what}: {why}.", code="store_failed")
+    return Unavailable(f"The scheduler can't {what} logs: {why}.", code="store_failed")
 
 
 def _failed_by_a_bug() -> Unavailable:

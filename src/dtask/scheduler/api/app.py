@@ -196,7 +196,7 @@ def _of_jobs(loop: Loop, parts: JobParts) -> Iterator[Entry]:
         ("GET", "/api/v1/jobs", JobList(loop)),
         ("DELETE", job, cancels),
         ("POST", job + "/retry", Retries(loop)),
-        ("GET", job + "/why", Whys(loop)),
+        ("GET", job + "/why", Whys(loop, parts)),
         ("GET", job + "/attempts", JobAttempts(loop)),
         ("GET", task, TaskLooks(loop)),
         ("DELETE", task, cancels),

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from msgspec import structs
+
 from dtask.core.jobs.events import (
     Cancel,
     Explain,
@@ -15,7 +17,7 @@ from dtask.core.jobs.events import (
 from dtask.core.jobs.model import NAME_CHARS_MAX
 from dtask.core.jobs.names import check_task_name
 from dtask.core.jobs.rows import WHOLE
-from dtask.core.jobs.states import ENDS
+from dtask.core.jobs.states import ENDS, HELD
 from dtask.errors import Conflict, InvalidRequest
 from dtask.scheduler import log
 from dtask.scheduler.api import failures, job_rows
@@ -193,8 +195,9 @@ class Retries:
 class Whys:
     """The endpoint that says why a job stands where it does."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, parts: JobParts) -> None:
         self._loop = loop
+        self._logs = parts.logs
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send, _trusted: bool) -> None:
         """Of all that waits and runs; of an ended job, why it ended as it did."""
@@ -215,4 +218,17 @@ class Whys:
             body = await self._loop.read(job_rows.ended_why, self._loop.store, job_id, task, index)
             await send_raw(send, body)
         else:
+            if self._logs.trouble is not None:
+                why = _with_trouble(why, self._logs.trouble)
             await send_struct(send, why)
+
+
+def _with_trouble(why: Why, trouble: str) -> Why:
+    """What workers hold can't end, and may not seem to go on, while its log can't be written."""
+    reasons = (
+        structs.replace(reason, sentence=f"{reason.sentence} {trouble}")
+        if reason.state in HELD
+        else reason
+        for reason in why.reasons
+    )
+    return structs.replace(why, reasons=tuple(reasons))
