@@ -145,12 +145,17 @@ def _notes(worker: Worker) -> str:
     """What is out of the ordinary."""
     notes = []
     if worker.draining:
-        notes.append("draining")
+        notes.append("draining: its spool is full" if _is_full(worker) else "draining")
     if not worker.trusted:
         notes.append("untrusted")
     if worker.reported_tasks is not None and worker.reported_tasks != worker.current_tasks:
         notes.append(f"reports {worker.reported_tasks}")
     return ", ".join(notes)
+
+
+def _is_full(worker: Worker) -> bool:
+    """Whether its disk is why it takes no tasks."""
+    return worker.metrics.get("spool_full") is True
 
 
 def _room(columns: Columns, width: int | None) -> int | None:

@@ -125,6 +125,7 @@ class Agent:
             token=settings.token,
             unnamed=self._channels.unnamed,
             ready=self._has_room,
+            metrics=lambda: {} if self._had_room else {"spool_full": True},
             on_answered=self._channels.answered,
         )
         self._runner = Runner(
