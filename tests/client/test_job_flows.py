@@ -246,6 +246,16 @@ def test_who_submits_is_told_soon_that_the_store_can_t_be_used() -> None:
     assert short.job_id == 42
 
 
+def test_who_cancels_is_told_as_soon() -> None:
+    play = Play()
+    play.run(play.jobs.submit(["true"], {}), (SUBMIT, SUBMITTED))
+    start = play.now
+    cancel = "s1 DELETE /jobs/42"
+    with pytest.raises(Unavailable, match=r"This is store_failed\."):
+        play.run(play.jobs.cancel(42, None), (f"{cancel}*", STORE_FAILED))
+    assert job_flows.STORE_PATIENCE_S <= play.now - start <= job_flows.STORE_PATIENCE_S + 5
+
+
 def test_what_is_refused_is_not_asked_again() -> None:
     play = Play()
     for refused in (refusal("no_job", 404), refusal("wrong_token", 401), refusal("key_taken", 409)):

@@ -150,11 +150,14 @@ def cancel(invocation: Invocation, names: tuple[Name, ...]) -> None:
 
     Their processes get SIGTERM and, after --grace, SIGKILL; `dtask wait` waits for that.
     """
+    from dtask.cli.output import patience  # noqa: PLC0415 (commands start fast)
+
     refused: dict[Name, DtaskError] = {}
     with invocation.client() as client:
         for name in names:
             try:
-                client.cancel(name.job_id, name.task)
+                with patience():
+                    client.cancel(name.job_id, name.task)
             except (Conflict, InvalidRequest, NotFound) as error:
                 if len(names) == 1:
                     raise

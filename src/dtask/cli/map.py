@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Final, Unpack
 
 import click
@@ -13,7 +14,7 @@ from dtask.cli.entry import FAILED, INTERRUPTED
 from dtask.cli.invocation import JSON, SCHEDULER, TOKEN_FILE, Invocation, quiet
 from dtask.core.jobs.names import ONLY_TASK, command_name
 from dtask.core.jobs.states import State
-from dtask.errors import DtaskError, InvalidRequest
+from dtask.errors import DtaskError, InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
     from dtask.client import Client
@@ -25,6 +26,8 @@ FILE: Final = "::::"
 
 #: Longest that who leaves waits for the scheduler to hear of it.
 LEAVE_S: Final = 3.0
+#: Seconds between two tries to stop a job of a scheduler that can't do it yet.
+AGAIN_S: Final = 1.0
 
 #: Failed elements that are named, and those of which the last lines are shown.
 NAMED_MAX: Final = 20
@@ -137,14 +140,31 @@ def _run(client: "Client", drafted: "draft.Draft", *, silent: bool) -> "tuple[Jo
             return progress.wait(client, job_id, silent=silent), True
         except KeyboardInterrupt:
             cancelling.join(LEAVE_S)  # not before the scheduler has heard of it
+            if cancelling.is_alive():
+                click.echo(
+                    f"The scheduler has not heard that job {job_id} is to be stopped. Later: "
+                    f"dtask cancel {job_id}",
+                    err=True,
+                )
             raise
 
 
 def _cancel(client: "Client", job_id: int) -> None:
-    try:
-        client.cancel(job_id)
-    except DtaskError as error:
-        click.echo(f"Job {job_id} can't be stopped: {error}", err=True)
+    """Ask for the stop until the scheduler has heard it."""
+    said = False
+    while True:
+        try:
+            client.cancel(job_id)
+        except Unavailable as error:
+            if not said:
+                click.echo(f"Job {job_id} can't be stopped yet: {error} Trying on.", err=True)
+            said = True
+            time.sleep(AGAIN_S)
+        except DtaskError as error:
+            click.echo(f"Job {job_id} can't be stopped: {error}", err=True)
+            return
+        else:
+            return
 
 
 def _print_output(client: "Client", job_id: int, count: int) -> None:

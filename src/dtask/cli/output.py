@@ -7,11 +7,16 @@ import contextlib
 import os
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Final, Literal, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
 from dtask.cli.escapes import Strainer
+
+#: Seconds without an answer after which a person is told what is waited for.
+PATIENCE_S: Final = 3.0
 
 #: Moves to the start of the line and empties it.
 _EMPTY: Final = "\r\x1b[K"
@@ -104,6 +109,24 @@ class StatusLine:
         with contextlib.suppress(OSError):
             sys.stderr.write(f"{_EMPTY}{line}")
             sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """On a terminal, say that the scheduler is waited for if the block takes long."""
+    line = StatusLine()
+    text = "Waiting for the scheduler, which has not taken this in yet."
+    word = threading.Timer(PATIENCE_S, line.show, (text,), {"subject": "silence"})
+    word.daemon = True
+    if live():
+        word.start()
+    try:
+        yield
+    finally:
+        word.cancel()
+        if word.ident is not None:
+            word.join()
+        line.clear()
 
 
 def live() -> bool:

@@ -29,6 +29,8 @@ PATIENCE_S: Final = 0.4
 ASK_S: Final = 1.0
 #: Longest that who leaves waits for the scheduler to hear of it.
 LEAVE_S: Final = 3.0
+#: Seconds between two tries to stop a job of a scheduler that can't do it yet.
+AGAIN_S: Final = 1.0
 
 #: What stops the job, and when it comes a second time, leaves it to the scheduler.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -216,6 +218,12 @@ class _Run:
         """Go, but not before the scheduler has heard that it is to stop the job."""
         if self._cancelling is not None:
             await asyncio.wait([self._cancelling], timeout=LEAVE_S)
+            if not self._cancelling.done():
+                self._line.say(
+                    f"The scheduler has not heard that job {self._job_id} is to be stopped. Later: "
+                    f"dtask cancel {self._job_id}"
+                )
+                return
         if self._job_id is not None:
             self._line.say(f"Job {self._job_id} is left: dtask job {self._job_id}")
 
@@ -223,11 +231,22 @@ class _Run:
         self._cancelling = self._start(self._send_cancel())
 
     async def _send_cancel(self) -> None:
+        """Ask for the stop until the scheduler has heard it."""
         assert self._job_id is not None
-        try:
-            await self._client.cancel(self._job_id)
-        except DtaskError as error:
-            self._line.say(f"Job {self._job_id} can't be stopped: {error}")
+        said = False
+        while True:
+            try:
+                await self._client.cancel(self._job_id)
+            except Unavailable as error:
+                if not said:
+                    self._line.say(f"Job {self._job_id} can't be stopped yet: {error} Trying on.")
+                said = True
+                await asyncio.sleep(AGAIN_S)
+            except DtaskError as error:
+                self._line.say(f"Job {self._job_id} can't be stopped: {error}")
+                return
+            else:
+                return
 
     # The end
 

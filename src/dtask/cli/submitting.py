@@ -38,16 +38,22 @@ class Worded(click.Command):
 
 def submit(client: "Client", draft: Draft) -> "Job":
     """Submit it. Raises DtaskError that names file and line, or the option."""
+    from dtask.cli.output import patience  # noqa: PLC0415 (commands start fast)
+
     try:
-        return client.submit(draft.body)
+        with patience():
+            return client.submit(draft.body)
     except (InvalidRequest, NotFound) as error:
         raise located(error, draft) from None
 
 
 async def submit_async(client: "AsyncClient", draft: Draft) -> "AsyncJob":
     """The same for asyncio."""
+    from dtask.cli.output import patience  # noqa: PLC0415 (commands start fast)
+
     try:
-        return await client.submit(draft.body)
+        with patience():
+            return await client.submit(draft.body)
     except (InvalidRequest, NotFound) as error:
         raise located(error, draft) from None
 

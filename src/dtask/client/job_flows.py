@@ -41,7 +41,7 @@ TaskName = int | str | Name | HasId
 
 #: How long a call outlasts the silence of a scheduler that answered before.
 PATIENCE_S: Final = 60.0
-#: How long a submit goes on asking one that says that its store can't be used.
+#: How long a submit, or a cancel, goes on asking one that says that its store can't be used.
 STORE_PATIENCE_S: Final = 10.0
 #: How long a question for the end of a job is held open.
 WAIT_S: Final = 30.0
@@ -147,7 +147,11 @@ class JobFlows:
     def cancel(self, job: int | HasId, task: str | None) -> Flow[CancelAnswer]:
         """Stop a job, or one task of it."""
         job_id = specs.job_id(job)
-        sent = yield from self._insist(job_calls.cancel(job_id, task))
+        sent = yield from self._flows.send(
+            job_calls.cancel(job_id, task),
+            patience_s=self._patience_s,
+            store_patience_s=STORE_PATIENCE_S,
+        )
         try:
             return job_calls.read_cancelled(sent.reply)
         except Conflict as error:
@@ -162,8 +166,8 @@ class JobFlows:
         sent = yield from self._flows.send(request)
         try:
             return job_calls.read_retried(sent.reply)
-        except Conflict:
-            if not sent.repeated:
+        except Conflict as error:
+            if not sent.repeated or error.code == "upstream":
                 raise
             raise Unavailable(
                 f"The answer to the retry of job {job_id} got lost, and it may have been heeded: "
