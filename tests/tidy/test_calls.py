@@ -14,7 +14,8 @@ ALLOWED = {
         "dtask.bench.cluster",  # waits for processes that tell nobody when they are ready
         "dtask.bench.relay",  # lets nothing pass for a while
         "dtask.bench.torture",  # waits for processes that tell nobody when they are ready
-        "dtask.cli.screen",  # the pause of --watch, in a process that does nothing else
+        "dtask.cli.map",  # between two tries to stop a job, in a process that does nothing else
+        "dtask.cli.screen",  # the pause of --watch, likewise
         "dtask.client.blocking",  # the pause of a client that blocks by design
         "dtask.worker.cgroup",  # used by the guard and by threads, never in a loop
         "dtask.worker.strays",  # the same
