@@ -3,6 +3,8 @@ import { html, memo, useEffect, useLayoutEffect, useRef, useState } from "../htm
 import { marked } from "./log_search.js";
 
 const LINE_PX = 18;
+/** With more of them those out of sight are not laid out. */
+const FEW_CHUNKS = 5;
 /** As close to the end as this counts as being at it. */
 const END_PX = 40;
 
@@ -26,7 +28,7 @@ export function LogBody({ lines, numbered, wrap, atEnd, wanted, target, label, n
   const next = lines.dropped.lines + lines.lines + 1;
   return html`
     <div class="log-place">
-      <div class=${`log-body ${wrap ? "wrap" : ""} ${numbered ? "numbered" : ""}`} ref=${place} tabindex="0" role="region"
+      <div class=${`log-body ${wrap ? "wrap" : ""} ${numbered ? "numbered" : ""} ${lines.chunks.length > FEW_CHUNKS ? "long" : ""}`} ref=${place} tabindex="0" role="region"
            aria-label=${label} onScroll=${() => scrolled({ away: false })}>
         <div class="log-lines">
           ${empty && html`<p class="log-nothing">${nothing}</p>`}
