@@ -8,7 +8,8 @@ from core.env import Env
 from dtask.core.jobs.events import ListQueues, QueueView, SetQueue
 from dtask.core.jobs.holding import DISPATCH_MAX
 from dtask.core.jobs.jobs import QUEUES_MAX
-from dtask.core.jobs.states import State
+from dtask.core.jobs.queues import TIDY_MIN
+from dtask.core.jobs.states import Cause, State
 from dtask.core.placement.events import Tick
 from dtask.errors import Busy, InvalidRequest, NotFound
 
@@ -262,3 +263,14 @@ def test_the_least_loaded_worker_gets_the_next_attempt(jobs: Env) -> None:
     jobs.attach("w2", slots=4)
     jobs.submit(array=6)
     assert Counter(jobs.given().worker_id for _ in range(6)) == {"w1": 3, "w2": 3}
+
+
+def test_what_is_queued_again_keeps_its_place_though_its_line_is_tidied_up(jobs: Env) -> None:
+    """With its entry the line has as many as make it drop those that wait no more."""
+    jobs.attach("w1", slots=1)
+    jobs.submit()
+    returned = jobs.given("1/main")
+    for _ in range(TIDY_MIN - 1):
+        jobs.submit()
+    jobs.ended(returned, None, Cause.RETURNED)
+    assert order(jobs, TIDY_MIN) == list(range(1, TIDY_MIN + 1))

@@ -158,7 +158,7 @@ class Flow:
             self._line_up_rest(task)
         for element in task.elements.values():
             if element.code == QUEUED:
-                self._line_up_element(element)
+                self.line_up_element(element)
             elif element.code == PENDING and element.not_before is not None:
                 self._await_backoff(element, element.not_before)
 
@@ -168,18 +168,23 @@ class Flow:
             due = task.queued_at + task.spec.max_queue_s
             self.wall.add(due, _rest_waits_since, self._rest_waited_too_long, task, task.queued_at)
 
-    def _line_up_element(self, element: Element) -> None:
+    def line_up_element(self, element: Element) -> None:
+        """It is queued, and no worker holds it: it stands in line."""
         self._lines.add(element)
         most_s = element.task.spec.max_queue_s
         if most_s is not None and element.queued_at is not None:
             due = element.queued_at + most_s
             self.wall.add(due, _waits_since, self._waited_too_long, element, element.queued_at)
 
-    def queue_again(self, element: Element, cause: Cause | None = None) -> None:
-        """It waits for a slot, from now on; `cause`: why the attempt before came to nothing."""
+    def queue_again(self, element: Element) -> None:
+        """It waits for a slot, from now on."""
+        self.take_back(element, None)
+        self.line_up_element(element)
+
+    def take_back(self, element: Element, cause: Cause | None) -> None:
+        """It is queued, and still to be lined up; `cause`: why the attempt came to nothing."""
         element.queued_at = self._moment.now
         self._register.move(element, QUEUED, self._moment.now, cause=cause)
-        self._line_up_element(element)
 
     def back_off(self, element: Element, pause_s: float, cause: Cause | None) -> None:
         """It waits `pause_s` seconds before it is queued again, because of this cause."""

@@ -226,7 +226,10 @@ class Holding:
                 self._flow.end(element, FAILED, Cause.LOST)
             else:
                 self.counted["requeued"] += 1
-                self._flow.queue_again(element, cause)
+                self._flow.take_back(element, cause)
+                self._let_go(attempt)  # a line may drop at once what is still held
+                self._flow.line_up_element(element)
+                return
         self._let_go(attempt)
 
     def _note_end(

@@ -187,9 +187,9 @@ class Line:
         entry = self._entries[0][1]
         return entry if isinstance(entry, Task) else entry.task
 
-    def queued(self) -> list[float]:
-        """When those that wait were queued."""
-        return [entry.queued_at or 0.0 for _, entry in self._entries if _waits(entry)]
+    def waiting(self) -> "set[Task | Element]":
+        """Those that wait."""
+        return {entry for _, entry in self._entries if _waits(entry)}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -312,8 +312,11 @@ class Lines:
                 assert self._demands[tags].lines[queue.name] is line
                 if not line.demand.shut and (head := line.head()) is not None:
                     assert entered[line] <= head, tags
-            since = [at for line in queue.lines.values() for at in line.queued()]
+            waiting = {entry for line in queue.lines.values() for entry in line.waiting()}
+            since = [entry.queued_at or 0.0 for entry in waiting]
             assert queue.ages.oldest() == min(since, default=None), queue.name
+            counts = [entry.rest if isinstance(entry, Task) else 1 for entry in waiting]
+            assert queue.counts[QUEUED] == sum(counts), queue.name
         numbers = [demand.shut for demand in self._shut]
         assert numbers == sorted(numbers)
         for demand in self._shut:
