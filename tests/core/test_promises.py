@@ -213,7 +213,7 @@ def test_promise_8_nothing_grows_without_bound() -> None:
     with pytest.raises(InvalidRequest, match=f"at most {model.ELEMENTS_MAX}"):
         env.submit({"a": {"array": model.ELEMENTS_MAX}, "b": {}})
     env.set_queue(max_queued=2)
-    with pytest.raises(Busy, match="of at most 2"):
+    with pytest.raises(Busy, match="takes at most 2 waiting tasks"):
         env.submit(array=3)
     for _ in range(10):
         env.cancel(env.submit(key=f"k{len(env.book.jobs)}-{env.now}"))
