@@ -26,6 +26,7 @@ from dtask.scheduler.log_files import Attempt
 from dtask.scheduler.logs import Logs
 from dtask.scheduler.loop import Loop
 from dtask.wire import frames
+from dtask.wire.attempts import report, start_frame
 from dtask.wire.frames import (
     CLOSE_AGAIN,
     CLOSE_REFUSED,
@@ -51,11 +52,6 @@ FRAMES_WAITING_MAX: Final = 100_000
 
 #: Of a close: RFC 6455 leaves 125 for code and reason.
 REASON_BYTES_MAX: Final = 123
-
-#: What a worker may say of an end: text, and numbers that any store can keep.
-ERROR_CHARS_MAX: Final = 4_000
-_NUMBER_MAX: Final = 2**62
-_TIME_MAX: Final = 2.0**40
 
 _BUG: Final = "This is a bug in dtask: the scheduler's log tells more."
 
@@ -213,27 +209,24 @@ class Channel:
         return self._loop.post(Reports(self.worker_id, self.incarnation, reports))
 
     def _report_of(self, frame: StartedFrame | EndedFrame) -> Started | Ended:
-        if isinstance(frame, StartedFrame):
-            _check_time(frame.started_at)
-            return Started(frame.fence, frame.started_at)
-        ended = _ended(frame)
+        told = report(frame)
         name = self._names.get(frame.fence)
-        if name is None:
-            return ended
+        if name is None or isinstance(frame, StartedFrame):
+            return told
         (stdout, stderr, result), cut = self._logs.standing(name)
         if (stdout, stderr, result) == (
             frame.stdout_bytes,
             frame.stderr_bytes,
             frame.result_bytes,
         ):
-            return ended
+            return told
         missing = (
             stdout < frame.stdout_bytes
             or stderr < frame.stderr_bytes
             or result < frame.result_bytes
         )
         return structs.replace(
-            ended,
+            told,
             stdout_bytes=stdout,
             stderr_bytes=stderr,
             result_bytes=result,
@@ -316,7 +309,7 @@ class Channel:
                 if size > MESSAGE_BYTES_MAX:
                     self._refuse(order.fence, size)
                 else:
-                    batch.append(_start_frame(order))
+                    batch.append(start_frame(order))
             elif isinstance(order, StopAttempt):
                 batch.append(StopFrame(order.fence, order.grace_s))
             else:
@@ -362,76 +355,6 @@ def _command_chars(order: StartAttempt) -> int:
         return 0
     item_chars = len(model.item(order.spec, order.index))
     return sum(len(word) + word.count("{}") * item_chars for word in order.spec.command)
-
-
-def _start_frame(order: StartAttempt) -> StartFrame:
-    spec, index = order.spec, order.index
-    return StartFrame(
-        fence=order.fence,
-        job_id=order.job_id,
-        task=order.task,
-        index=index,
-        number=order.number,
-        command=model.command(spec, index),
-        env=spec.env if index is None else {**spec.env, **model.element_env(spec, index)},
-        timeout_s=spec.timeout_s,
-        grace_s=spec.grace_s,
-        files=spec.files,
-        stdin=spec.stdin,
-        cwd=spec.cwd,
-        cpus=spec.cpus,
-        memory_mb=spec.memory_mb,
-    )
-
-
-def _ended(frame: EndedFrame) -> Ended:
-    """What the core is told of an end. Raises InvalidRequest for what no store could keep."""
-    _check_time(frame.started_at)
-    _check_time(frame.ended_at)
-    _check_time(frame.cpu_s)
-    for number in (
-        frame.exit_code,
-        frame.stdout_bytes,
-        frame.stderr_bytes,
-        frame.result_bytes,
-        frame.max_rss_bytes,
-    ):
-        if number is not None and not -_NUMBER_MAX < number < _NUMBER_MAX:
-            raise _no_number(number)
-    try:
-        cause = None if frame.cause is None else Cause(frame.cause)
-    except ValueError:
-        raise InvalidRequest(
-            f"{frame.cause[:80] if frame.cause else ''!r} is no cause of an end.",
-            code="malformed",
-            field="cause",
-        ) from None
-    return Ended(
-        fence=frame.fence,
-        exit_code=frame.exit_code,
-        cause=cause,
-        error=frame.error[:ERROR_CHARS_MAX] if frame.error else frame.error,
-        started_at=frame.started_at,
-        ended_at=frame.ended_at,
-        stdout_bytes=frame.stdout_bytes,
-        stderr_bytes=frame.stderr_bytes,
-        result_bytes=frame.result_bytes,
-        truncated=frame.truncated,
-        log_lost=frame.log_lost,
-        cpu_s=frame.cpu_s,
-        max_rss_bytes=frame.max_rss_bytes,
-    )
-
-
-def _check_time(seconds: float | None) -> None:
-    if seconds is not None and not 0 <= seconds < _TIME_MAX:
-        raise _no_number(seconds)
-
-
-def _no_number(number: float) -> InvalidRequest:
-    return InvalidRequest(
-        f"A report holds {number}, which is no time, size or code.", code="malformed", field="$"
-    )
 
 
 def _forgive(answer: "asyncio.Future[Any]") -> None:

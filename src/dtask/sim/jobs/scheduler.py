@@ -6,23 +6,19 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from dtask.core.cluster import Cluster, Event, Settings, Step
-from dtask.core.jobs import model
 from dtask.core.jobs.events import (
     Attach,
     Attached,
     ChannelOpened,
     CloseChannel,
     Detached,
-    Ended,
     Heeded,
     HeldAttempt,
     Reports,
     StartAttempt,
-    Started,
     StopAttempt,
     Submitted,
 )
-from dtask.core.jobs.states import Cause
 from dtask.core.outbox import Outbox
 from dtask.core.placement.events import Heartbeat, Tick
 from dtask.errors import DtaskError, Unavailable
@@ -32,7 +28,8 @@ from dtask.sim.jobs.wire import End, Wire
 from dtask.sim.jobs.words import line
 from dtask.sim.network import Reply
 from dtask.sim.timeline import Timeline
-from dtask.wire.frames import Down, DropFrame, EndedFrame, Hello, StartFrame, StopFrame, Up, Welcome
+from dtask.wire.attempts import report, start_frame
+from dtask.wire.frames import Down, DropFrame, Hello, LogFrame, StopFrame, Up, Welcome
 
 #: Its address on the network.
 ADDRESS: Final = "scheduler"
@@ -292,7 +289,7 @@ class Scheduler:
                 self._open(effect)
             case StartAttempt():
                 if (connection := self._connection(effect)) is not None:
-                    connection.send(0, _start_frame(effect))
+                    connection.send(0, start_frame(effect))
             case StopAttempt():
                 if (connection := self._connection(effect)) is not None:
                     connection.send(0, StopFrame(effect.fence, effect.grace_s))
@@ -340,7 +337,8 @@ class Scheduler:
     def _hear(self, connection: Connection, up: Up) -> None:
         if self._connections.get(connection.worker_id) is not connection:
             return
-        reports = tuple(_report(frame) for frame in up.frames)
+        told = [frame for frame in up.frames if not isinstance(frame, LogFrame)]
+        reports = tuple(report(frame) for frame in told)
 
         def heed(answer: Heeded | DtaskError) -> None:
             if isinstance(answer, Heeded):
@@ -352,39 +350,6 @@ class Scheduler:
         if self._connections.get(connection.worker_id) is connection:
             del self._connections[connection.worker_id]
             self._post(Detached(connection.worker_id, connection.number), _ignore)
-
-
-def _start_frame(effect: StartAttempt) -> StartFrame:
-    spec = effect.spec
-    return StartFrame(
-        effect.fence,
-        effect.job_id,
-        effect.task,
-        effect.index,
-        effect.number,
-        model.command(spec, effect.index),
-        dict(spec.env),
-        spec.timeout_s,
-        spec.grace_s,
-        {},
-        None,
-        None,
-        None,
-        None,
-    )
-
-
-def _report(frame: Any) -> Started | Ended:  # noqa: ANN401 (frames up)
-    if isinstance(frame, EndedFrame):
-        return Ended(
-            frame.fence,
-            frame.exit_code,
-            Cause(frame.cause) if frame.cause is not None else None,
-            frame.error,
-            frame.started_at,
-            frame.ended_at,
-        )
-    return Started(frame.fence, frame.started_at)
 
 
 def _told(answer: object) -> str:
