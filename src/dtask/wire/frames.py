@@ -2,7 +2,7 @@
 
     worker                                      scheduler
       | --- GET /api/v1/channel (token) ----------> |
-      | --- Hello -----------------------------------> |   all it holds, and where its logs stand
+      | --- Hello -----------------------------------> |   all it holds, and what of it started
       | <-- Welcome ----------------------------------- |   what to stop, and what has arrived
       | --- Up(n, heard, [started, log, ended]) ----> |
       | <-- Down(n, heard, [start, stop]) ------------- |
@@ -39,9 +39,10 @@ WINDOW_BYTES: Final = 4 * 1024 * 1024
 #: Frames of one message.
 FRAMES_MAX: Final = 1_000
 
-#: WebSocket close codes, beside RFC 6455's: the reason is a sentence.
-#: Another connection of this worker has taken over, or a newer life; or the hello was refused.
+#: WebSocket close codes, beside RFC 6455's; the reason is a sentence.
+#: The hello was refused, or a message is none of this protocol.
 CLOSE_REFUSED: Final = 4400
+#: Another connection of this worker has taken over, or a newer life.
 CLOSE_REPLACED: Final = 4409
 #: The worker was lost meanwhile, or its scheduler starts over: say hello again.
 CLOSE_AGAIN: Final = 4503
