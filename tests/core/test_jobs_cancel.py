@@ -3,7 +3,7 @@
 import pytest
 
 from core.env import Env
-from dtask.core.jobs.events import CloseChannel, LogLost, StopAttempt, Stopping
+from dtask.core.jobs.events import CloseChannel, StopAttempt, Stopping
 from dtask.core.jobs.states import Cause, State
 from dtask.errors import Conflict, NotFound
 
@@ -101,7 +101,6 @@ def test_a_cancel_of_what_a_lost_worker_held_is_done_with_the_loss(jobs: Env) ->
     jobs.take(StopAttempt)
     jobs.advance(20)
     jobs.take("w1", "suspect", "offline")
-    jobs.take(LogLost)
     jobs.take(CloseChannel)
     assert jobs.state(job) is State.CANCELLED
 

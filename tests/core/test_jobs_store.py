@@ -4,7 +4,7 @@ import pytest
 
 from core.env import Env
 from core.restored import must_restore
-from dtask.core.jobs.events import CloseChannel, LogLost, Look, StopAttempt
+from dtask.core.jobs.events import CloseChannel, Look, StopAttempt
 from dtask.core.jobs.states import State
 from dtask.errors import Unavailable
 
@@ -97,7 +97,6 @@ def test_a_stop_under_way_is_taken_up_again(jobs: Env, away: bool) -> None:
     restore(jobs)
     if away:
         jobs.keep(20, "w1")
-        jobs.take(LogLost)
     else:
         jobs.attach("w1")
         assert jobs.take(StopAttempt).fence == start.fence

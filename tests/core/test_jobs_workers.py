@@ -10,7 +10,6 @@ from dtask.core.jobs.events import (
     Ended,
     Heeded,
     ListHeld,
-    LogLost,
     Started,
     StopAttempt,
 )
@@ -114,7 +113,6 @@ def test_a_lost_worker_s_running_task_runs_again_elsewhere(jobs: Env) -> None:
     first = jobs.given("1/main")
     jobs.started(first)
     lost(jobs)
-    jobs.take(LogLost)
     jobs.take(CloseChannel)
     assert jobs.state(job) is State.QUEUED
     jobs.attach("w2", "a")
@@ -143,7 +141,6 @@ def test_a_task_whose_workers_are_lost_as_often_as_crash_limit_fails(jobs: Env) 
         jobs.attach(f"w{n}")
         jobs.started(jobs.given("1/main"))
         lost(jobs, f"w{n}")
-        jobs.take(LogLost)
         jobs.take(CloseChannel)
     row = jobs.book.tasks[job, "main", -1]
     assert (row.state, row.cause) == (State.FAILED, Cause.LOST)
@@ -157,7 +154,6 @@ def test_a_worker_that_leaves_loses_its_attempts_at_once(jobs: Env) -> None:
     jobs.started(jobs.given("1/main"))
     jobs.beat("w1", leaving=True)
     jobs.take("w1", "left")
-    jobs.take(LogLost)
     jobs.take(CloseChannel)
     assert jobs.state(job) is State.QUEUED
 
@@ -171,7 +167,6 @@ def test_a_new_life_that_holds_nothing_has_lost_its_attempts(jobs: Env) -> None:
     jobs.take(CloseChannel)
     assert jobs.state(job) is State.RUNNING, "nobody knows yet"
     jobs.attach("w1", held=[])
-    jobs.take(LogLost)
     assert jobs.given("1/main").number == 2
     assert jobs.occupancy("w1") == 1
 
@@ -186,7 +181,6 @@ def test_a_new_life_that_never_says_hello_has_lost_its_attempts_after_a_while(jo
     jobs.keep(19.5, "w1")
     assert jobs.state(job) is State.RUNNING
     jobs.keep(0.5, "w1")
-    jobs.take(LogLost)
     assert jobs.state(job) is State.QUEUED
 
 
@@ -201,7 +195,6 @@ def test_a_channel_away_for_an_offline_period_loses_attempts_though_heartbeats_g
     jobs.keep(19.5, "w1")
     assert jobs.state(job) is State.RUNNING
     jobs.keep(0.5, "w1")
-    jobs.take(LogLost)
     assert jobs.state(job) is State.QUEUED
     assert jobs.occupancy("w1") == 0
     assert jobs.attach("w1").refused == (start.fence,)
@@ -291,7 +284,6 @@ def test_a_stale_fence_is_refused_whatever_it_reports(jobs: Env) -> None:
     old = jobs.given("1/main")
     jobs.started(old)
     lost(jobs)
-    jobs.take(LogLost)
     jobs.take(CloseChannel)
     jobs.attach("w2")
     new = jobs.given("1/main")
@@ -489,6 +481,5 @@ def test_a_refused_event_leaves_what_time_brought_about_for_the_next_step(jobs: 
         jobs.cancel(77)
     jobs.tick()
     jobs.take("w1", "offline")
-    jobs.take(LogLost)
     jobs.take(CloseChannel)
     assert jobs.state(job) is State.QUEUED

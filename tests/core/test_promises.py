@@ -10,7 +10,7 @@ from core.env import WARM, Env, a_job
 from core.restored import must_restore
 from dtask.core.cluster import Settings
 from dtask.core.jobs import model
-from dtask.core.jobs.events import Ended, JobForgotten, LogLost, StartAttempt, StopAttempt
+from dtask.core.jobs.events import Ended, JobForgotten, StartAttempt, StopAttempt
 from dtask.core.jobs.holding import DISPATCH_MAX
 from dtask.core.jobs.states import Cause, State
 from dtask.core.placement.events import Drain
@@ -115,7 +115,6 @@ def test_promise_4_after_a_full_offline_period_what_did_not_come_back_is_lost(jo
     jobs.advance(19.5)
     assert jobs.state(job) is State.RUNNING
     jobs.advance(0.5)
-    jobs.take(LogLost)
     assert jobs.state(job) is State.QUEUED
 
 
@@ -168,7 +167,6 @@ def test_promise_5_what_is_missing_of_a_log_is_marked(jobs: Env) -> None:
     jobs.ended(whole, 0, started_at=jobs.now, stdout_bytes=7, result_bytes=3)
     jobs.beat("w1", leaving=True)
     jobs.take("w1", "left")
-    assert jobs.take(LogLost).fence == lost.fence
     jobs.take_all()
     rows = {row.idx: row for row in jobs.book.attempts.values()}
     assert (rows[0].log_lost, rows[0].stdout_bytes, rows[0].result_bytes) == (False, 7, 3)

@@ -48,7 +48,6 @@ def test_runs_meet_what_they_are_to_meet() -> None:
         "is cut off",
         "thaws",
         "retires",
-        "log of fence",
         "is forgotten",
         "queue_timeout",
         "upstream",

@@ -409,13 +409,3 @@ class JobForgotten(Struct, frozen=True):
     """A job is kept no longer: its logs and results can go."""
 
     job_id: int
-
-
-class LogLost(Struct, frozen=True):
-    """The worker of this attempt was lost: what has not arrived of its log never will."""
-
-    job_id: int
-    task: str
-    index: int | None
-    number: int
-    fence: int

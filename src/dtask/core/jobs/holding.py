@@ -20,7 +20,6 @@ from dtask.core.jobs.events import (
     Ended,
     Heeded,
     ListHeld,
-    LogLost,
     Reports,
     StartAttempt,
     Started,
@@ -203,8 +202,6 @@ class Holding:
         """Its worker is lost, or does not hold it: it runs again, elsewhere or there."""
         started = attempt.started_at is not None
         cause = Cause.LOST if started else Cause.RETURNED
-        if started:
-            self._register.effects.append(LogLost(**structs.asdict(_name(attempt))))
         self._note_end(attempt, State.CANCELLED, cause, None)
         self._run_again(attempt, cause)
 

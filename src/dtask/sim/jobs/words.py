@@ -4,7 +4,6 @@ from dtask.core.jobs.events import (
     ChannelOpened,
     CloseChannel,
     JobForgotten,
-    LogLost,
     StartAttempt,
     StopAttempt,
     TaskChanged,
@@ -30,8 +29,6 @@ def line(effect: object) -> str:  # noqa: PLR0911 (a line for each kind)
             return f"  channel of {effect.incarnation} opens"
         case CloseChannel():
             return f"  channel of {effect.incarnation} is closed"
-        case LogLost():
-            return f"  log of fence {short(effect.fence)} is lost"
         case JobForgotten():
             return f"  job {effect.job_id} is forgotten"
         case WorkerChanged():
