@@ -123,14 +123,19 @@ def test_it_finds_old_results_that_are_taken_for_new_ones(monkeypatch: pytest.Mo
     assert "ledger.py" in found_by()
 
 
-def test_it_finds_attempts_that_are_refused_and_not_stopped(
+def test_it_finds_held_attempts_that_nobody_waits_for_and_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A hello and a report refuse the same attempts: each is a net beneath the other."""
-    attach, heed = Holding.attach, Holding.heed
+    attach = Holding.attach
     monkeypatch.setattr(Holding, "attach", lambda *args: structs.replace(attach(*args), refused=()))
+    assert "nobody waits for" in found_by()
+
+
+def test_it_finds_stale_reports_that_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker has been sent a stop as well: this is the net beneath it."""
+    heed = Holding.heed
     monkeypatch.setattr(Holding, "heed", lambda *args: structs.replace(heed(*args), refused=()))
-    assert "nobody waits for it" in found_by()
+    assert "nobody waits for" in found_by()
 
 
 def test_it_finds_a_row_that_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,9 @@ class Client:
         verb = "absent" if rng.random() < 0.05 else "run"  # noqa: PLR2004 (a typo now and then)
         long = rng.random() < 0.03  # noqa: PLR2004 (some take minutes)
         duration_s = 150.0 if long else min(20.0, rng.expovariate(0.4))
+        # A commit may take seconds. Where only the scheduler suffers, that makes none too late.
+        hasty = rng.choice((1.0, 3.0, 10.0))
+        start_timeout_s = 10.0 if self._site.weather.spares_workers else hasty
         tags: tuple[str, ...] = rng.choice(((), (), ("cpu",), ("gpu",), ("gpu|eu",)))
         if rng.random() < 0.03:  # noqa: PLR2004 (and what nobody has)
             tags = (IMPOSSIBLE,)
@@ -175,6 +178,7 @@ class Client:
             crash_limit=rng.choice((1, 2, 5)),
             timeout_s=rng.choice((None, None, 5.0)),
             max_queue_s=rng.choice((None, None, None, 30.0)),
+            start_timeout_s=start_timeout_s,
             grace_s=1.0,
         )
 

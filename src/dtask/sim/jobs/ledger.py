@@ -4,6 +4,7 @@ It sees what clients, watchers and workers see, at the moment they see it, and c
 what is committed then. It knows nothing of the core's memory.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dtask.core.jobs.events import JobForgotten, StartAttempt, Submitted, TaskChanged
@@ -37,6 +38,8 @@ class Ledger:
         self._processes: dict[int, tuple[str, Element]] = {}
         #: How the processes of attempts ended.
         self._exits: dict[int, int | None] = {}
+        #: Attempts that were sent to workers, by fence: job, task, index and number.
+        self._sent: dict[int, tuple[int, str, int | None, int]] = {}
         self._retried: set[int] = set()
         self.starts = 0
 
@@ -69,8 +72,10 @@ class Ledger:
         """An effect is released: what it says must be committed."""
         match effect:
             case StartAttempt():
-                row = self._attempt(effect.job_id, effect.task, effect.index, effect.number)
+                name = (effect.job_id, effect.task, effect.index, effect.number)
+                row = self._attempt(*name)
                 assert row is not None, "a start was sent that is not committed"
+                self._sent[effect.fence] = name
                 assert row.fence == effect.fence
             case TaskChanged():
                 self._see_change(effect)
@@ -91,6 +96,21 @@ class Ledger:
             raise AssertionError(f"{element} had succeeded, and is {change.state}")
         if change.state is State.SUCCEEDED:
             self._succeeded[element] = self._disk.setbacks
+
+    # What workers report
+
+    def stale(self, fences: Iterable[int]) -> set[int]:
+        """Those that nobody waits for, by what is committed now: they must be refused."""
+        return {fence for fence in fences if not self._is_waited_for(fence)}
+
+    def _is_waited_for(self, fence: int) -> bool:
+        row = self._attempt(*self._sent[fence])
+        return row is not None and row.fence == fence and row.state in HELD
+
+    def answered(self, stale: set[int], dropped: Iterable[int]) -> None:
+        """A worker that told of these, which were stale, is told in answer to drop those."""
+        missed = stale.difference(dropped)
+        assert not missed, f"a worker tells of {missed}, nobody waits for it, and it may go on"
 
     # What machines do
 

@@ -324,9 +324,11 @@ class Scheduler:
         self._greeted[connection.number] = connection
         end.take = lambda up: self._soon(lambda: self._hear(connection, up))
         end.gone = lambda: self._soon(lambda: self._cut(connection))
+        stale = self._ledger.stale(one.fence for one in held)
 
         def welcome(answer: Attached | DtaskError) -> None:
             if isinstance(answer, Attached):
+                self._ledger.answered(stale, answer.refused)
                 connection.welcome(Welcome(1, self.cluster_id, answer.refused))
             else:
                 del self._greeted[connection.number]
@@ -339,9 +341,11 @@ class Scheduler:
             return
         told = [frame for frame in up.frames if not isinstance(frame, LogFrame)]
         reports = tuple(report(frame) for frame in told)
+        stale = self._ledger.stale(frame.fence for frame in told)
 
         def heed(answer: Heeded | DtaskError) -> None:
             if isinstance(answer, Heeded):
+                self._ledger.answered(stale, answer.refused)
                 connection.send(up.number, *(DropFrame(fence) for fence in answer.refused))
 
         self._post(Reports(connection.worker_id, connection.incarnation, reports), heed)

@@ -36,12 +36,15 @@ class Weather(Struct, frozen=True):
     every_s: tuple[tuple[str, float], ...] = ()
     #: What a worker has to say of its attempts gets stuck for a while, though heartbeats pass.
     stuck: float = 0.0
+    #: An attempt takes long to start, as one does that waits for its files.
+    slow_start: float = 0.0
 
     @property
     def spares_workers(self) -> bool:
         """Whether nothing but the scheduler and its disk goes wrong."""
         kinds = {kind for kind, _ in self.every_s}
-        return not self.loss and not self.slow and kinds <= {"crash"}
+        late = self.loss or self.slow or self.stuck or self.slow_start
+        return not late and kinds <= {"crash"}
 
 
 CALM: Final = Weather()
@@ -68,6 +71,7 @@ def draw(rng: random.Random) -> Weather:
             if rng.random() < (0.15 if kind in SETBACKS else 0.5)
         ),
         stuck=_some(rng, 0.1),
+        slow_start=_some(rng, 0.3),
     )
 
 

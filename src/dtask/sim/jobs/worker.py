@@ -22,6 +22,8 @@ from dtask.core.attempts import (
     Kill,
     Launch,
     LaunchFailed,
+    Prepare,
+    Prepared,
     Restore,
     Start,
     Stop,
@@ -54,6 +56,9 @@ RECONNECT_S: Final = (0.0, 1.0)
 #: How long what is to be said may be stuck: until after the scheduler has given up waiting for a
 #: start, and has queued the task again.
 STUCK_S: Final = (5.0, 15.0)
+
+#: How long a slow start takes: some are too late for any scheduler.
+SLOW_START_S: Final = (0.5, 15.0)
 
 
 class Kept(Struct):
@@ -327,6 +332,7 @@ class Process:
                 frame.env,
                 frame.timeout_s,
                 frame.grace_s,
+                prepare=self._rng.random() < self._site.weather.slow_start,
                 kept=True,
             )
         )
@@ -378,6 +384,9 @@ class Process:
 
     def _perform(self, effect: attempts.Effect, now: float) -> None:
         match effect:
+            case Prepare(start):
+                ready = Prepared(start.task_id, start.fence)
+                self._later(self._rng.uniform(*SLOW_START_S), lambda: self._handle(ready))
             case Launch(start):
                 self._launch(start, now)
             case Terminate(task_id, fence):
