@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dtask.wire.frames import StartFrame
 from servers import (
     RunningScheduler,
     SchedulerProcess,
@@ -281,3 +282,34 @@ def test_killed_scheduler_that_comes_back_finds_what_runs_and_what_ended(tmp_pat
             assert http.get(f"{job}/tasks/long/log").text == "done\n"
             assert sorted(runs.read_text().split()) == ["long", "short"]
             stack.close()
+
+
+def test_tasks_that_run_at_once_never_see_the_same_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks 1 and 2 hold a GPU each; task 3 gets the one that comes free, while 2 goes on."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+
+    def task(fence: int) -> StartFrame:
+        go = tmp_path / str(fence)
+        return shell(fence, f"echo $CUDA_VISIBLE_DEVICES; until [ -e {go} ]; do sleep 0.02; done")
+
+    async def main() -> None:
+        async with (
+            scheduling() as (channels, _, url),
+            worker(url, tmp_path, "--gpus-per-task", "1", "--max-tasks", "2"),
+        ):
+            await channels.greeted()
+            await channels.order(task(1), task(2))
+            await channels.until(lambda: b"" not in (channels.log(1), channels.log(2)))
+            assert {channels.log(1), channels.log(2)} == {b"GPU-a\n", b"GPU-b\n"}
+            (tmp_path / "1").touch()
+            await channels.until(lambda: channels.told(1) == 1)
+            await channels.order(task(3))
+            await channels.until(lambda: channels.log(3) != b"")
+            assert channels.log(3) == channels.log(1)
+            (tmp_path / "2").touch()
+            (tmp_path / "3").touch()
+            await channels.until(lambda: channels.told(2) == channels.told(3) == 1)
+
+    asyncio.run(main())
