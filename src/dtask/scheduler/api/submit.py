@@ -30,7 +30,8 @@ class Submits:
     def __init__(self, loop: Loop, parts: JobParts) -> None:
         self._loop = loop
         self._blobs = parts.blobs
-        #: One large body is decoded at a time: each may take 200 MB for a moment.
+        #: One large body is decoded at a time. Measured with 16 MiB: a million items of an array
+        #: take 135 MiB in all, 205 to 265 if they are not ASCII; 10,000 tasks of 400 words 365.
         self._decoding = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, _trusted: bool) -> None:
