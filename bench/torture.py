@@ -14,9 +14,10 @@ from dtask.bench.torture import Fault, torture
 
 def main(small: bool) -> Iterator[Figure]:
     """Yield the figures; fails where a run can't be explained."""
-    for fault in get_args(Fault):
-        toll = torture(fault, tasks=60, faults=2) if small else torture(fault)
-        what = f"{toll.tasks} tasks, {toll.faults} faults ({fault})"
+    tasks, faults = (60, 2) if small else (500, 10)
+    for seed, fault in enumerate(get_args(Fault)):
+        toll = torture(fault, tasks=tasks, faults=faults, seed=seed)
+        what = f"{toll.tasks} tasks of {toll.submits} submits, {toll.faults} faults ({fault})"
         yield Figure(what=f"{what}: lost", value=toll.lost, unit="tasks", limit=0)
         yield Figure(
             what=f"{what}: run more than once",

@@ -1,6 +1,9 @@
 """Hundreds of acknowledged tasks, and processes that are killed, stopped and cut off meanwhile.
 
-Each task appends its index and the number of its attempt to a file when it begins, and again when
+They are submitted as many jobs, single tasks and arrays, all the while faults happen, so that these
+meet submits as well: what was acknowledged must end, and end well.
+
+Each task appends its name and the number of its attempt to a file when it begins, and again when
 it is done, so that afterwards every run can be held against the attempts that the scheduler knows
 of: each is one of them, each but the last of a task was lost or stopped, and where no worker was
 stopped or cut off, none was still running when the next one began.
@@ -18,7 +21,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -27,6 +32,7 @@ from msgspec import Struct
 
 from dtask import Client
 from dtask.bench.relay import Relay
+from dtask.errors import NotFound
 
 _SCHEDULER: Final = "from dtask.cli.scheduler import main; main()"
 _WORKER: Final = "from dtask.cli.worker import main; main()"
@@ -47,11 +53,19 @@ IDLE_S: Final = 30.0
 #: Everything must end so soon after SIGTERM.
 STOP_S: Final = 20.0
 
-#: Its index, which of its attempts this is, then some work, and that it is done.
+#: Its job and index, which of its attempts this is, then some work, and that it is done.
 SCRIPT: Final = (
-    'echo "$DTASK_INDEX $DTASK_NUMBER begins" >> "$LEDGER"; sleep "$TASK_S"; '
-    'echo "$DTASK_INDEX $DTASK_NUMBER ends" >> "$LEDGER"'
+    'run="$DTASK_JOB ${DTASK_INDEX:--1} $DTASK_NUMBER"; echo "$run begins" >> "$LEDGER"; '
+    'sleep "$TASK_S"; echo "$run ends" >> "$LEDGER"'
 )
+
+#: The index of a task that is no array, as in the store.
+_NONE: Final = -1
+
+#: Elements of the largest array, and tasks that are acknowledged and have not begun: if there are
+#: so many, the next submit waits, so that submits go on to the last fault.
+ARRAY_MAX: Final = 15
+AHEAD_MAX: Final = 40
 
 #: How an attempt can have ended that is followed by another one: its agent died with it, its worker
 #: was silent for too long, it was stopped, or its agent was lost before it told that it had begun.
@@ -67,9 +81,11 @@ Fault = Literal["scheduler", "workers", "both", "stop", "cut"]
 class Toll(Struct, frozen=True):
     """What became of the tasks."""
 
+    #: Acknowledged, in so many submits.
     tasks: int
+    submits: int
     faults: int
-    #: Tasks that ended well, and acknowledged ones that did not run.
+    #: Tasks that ran and succeeded once, and all others.
     succeeded: int
     lost: int
     #: Runs beyond the first of each task, and attempts that explain them.
@@ -78,11 +94,25 @@ class Toll(Struct, frozen=True):
     seconds: float
 
 
+class Task(NamedTuple):
+    """A plain task, or an element of an array."""
+
+    job_id: int
+    element: int
+
+
 class Run(NamedTuple):
     """One run of a task, as the task itself told."""
 
-    element: int
+    task: Task
     number: int
+
+
+class Account(NamedTuple):
+    """What the ledger and the store say together."""
+
+    succeeded: int
+    extra_runs: int
 
 
 class Site:
@@ -120,12 +150,24 @@ class Site:
         self.workers[i].wait()
         self.workers[i] = self._start_worker(i)
 
+    def restart_both(self, i: int) -> None:
+        """Kill the agent and the scheduler at one moment, and start both again."""
+        for process in (self.scheduler, self.workers[i]):
+            process.kill()
+        for process in (self.scheduler, self.workers[i]):
+            process.wait()
+        self.scheduler = self._start_scheduler()
+        self.workers[i] = self._start_worker(i)
+
     def attempts(self) -> dict[Run, tuple[str, str | None]]:
         """State and cause of each attempt, as the store remembers them."""
         database = self.home / "state/dtask/scheduler/dtask.db"
         with contextlib.closing(sqlite3.connect(database)) as store:
-            rows = store.execute("SELECT idx, number, state, cause FROM attempt")
-            return {Run(idx, number): (state, cause) for idx, number, state, cause in rows}
+            rows = store.execute("SELECT job_id, idx, number, state, cause FROM attempt")
+            return {
+                Run(Task(job_id, index), number): (state, cause)
+                for job_id, index, number, state, cause in rows
+            }
 
     def stop(self) -> None:
         """End everything."""
@@ -169,13 +211,11 @@ class Site:
             )
 
 
-def torture(
-    fault: Fault, *, tasks: int = 500, faults: int = 10, task_s: float = 0.2, seed: int = 0
-) -> Toll:
-    """Submit an array, let `faults` faults of this kind happen while it runs, and count.
+def torture(fault: Fault, *, tasks: int, faults: int, seed: int, task_s: float = 0.2) -> Toll:
+    """Submit so many tasks, let `faults` faults of this kind happen while they run, and count.
 
-    Raises AssertionError with what was found if an acknowledged task is lost, or a run can't be
-    accounted for.
+    Raises AssertionError with what was found if a job does not end, or a run can't be accounted
+    for.
     """
     with tempfile.TemporaryDirectory() as home:
         site = Site(Path(home))
@@ -198,67 +238,97 @@ def _torture(
 ) -> Toll:
     rng = random.Random(seed)  # noqa: S311 (a draw of faults that can be repeated)
     started = time.monotonic()
-    with Client(site.url, token=site.token, patience_s=60.0) as client:
-        job = client.submit(
-            ["sh", "-c", SCRIPT],
-            array=tasks,
-            env={"LEDGER": str(site.ledger), "TASK_S": str(task_s)},
-        )
+    with (
+        Client(site.url, token=site.token, patience_s=60.0) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        sizes = _sizes(random.Random(seed), tasks)  # noqa: S311 (as above)
+        submitting = thread.submit(_submit, site, client, sizes, task_s=task_s)
         for done in range(faults):
             _await_runs(site, int((done + rng.random()) * 0.9 * tasks / faults) + 1)
             _ACTS[fault](site, rng)
-        result = job.wait(timeout_s=ENDED_S)
-        assert result.ok, f"the job is {result.state}: {result.tasks}"
+        jobs = submitting.result()
+        for job_id in jobs:
+            with contextlib.suppress(NotFound):  # then its tasks count as lost
+                client.wait(job_id, timeout_s=ENDED_S)
         _await_idle(client)
-    lines = site.ledger.read_text().splitlines()
+    acknowledged = [task for job_id, size in jobs.items() for task in _tasks(job_id, size)]
     attempts = site.attempts()
-    extra = account(fault, lines, attempts, tasks=tasks)
+    found = account(fault, site.ledger.read_text().splitlines(), attempts, acknowledged)
     return Toll(
-        tasks=tasks,
+        tasks=len(acknowledged),
+        submits=len(jobs),
         faults=faults,
-        succeeded=tasks,
-        lost=0,
-        extra_runs=extra,
+        succeeded=found.succeeded,
+        lost=len(acknowledged) - found.succeeded,
+        extra_runs=found.extra_runs,
         accounted=sum(cause in EXPLAINED for _, cause in attempts.values()),
         seconds=time.monotonic() - started,
     )
 
 
-def account(
-    fault: Fault, lines: list[str], attempts: Mapping[Run, tuple[str, str | None]], *, tasks: int
-) -> int:
-    """How many runs there were beyond the first of each task.
+def _sizes(rng: random.Random, tasks: int) -> list[int]:
+    """Tasks of each submit: half of these are of one task, half are arrays."""
+    sizes: list[int] = []
+    while (left := tasks - sum(sizes)) > 0:
+        size = 1 if rng.random() < 0.5 else rng.randint(2, ARRAY_MAX)  # noqa: PLR2004 (half)
+        sizes.append(min(size, left))
+    return sizes
 
-    `lines` are the ledger's. Raises AssertionError if a task did not run, or a run can't be
-    explained by `attempts`, the store's, as state and cause.
+
+def _submit(site: Site, client: Client, sizes: list[int], *, task_s: float) -> dict[int, int]:
+    """Submit one after the other, and again what was not answered; the size of each by job."""
+    env = {"LEDGER": str(site.ledger), "TASK_S": str(task_s)}
+    jobs: dict[int, int] = {}
+    for size in sizes:
+        _await_runs(site, sum(jobs.values()) - AHEAD_MAX)
+        array = size if size > 1 else None
+        jobs[client.submit(["sh", "-c", SCRIPT], array=array, env=env).id] = size
+    return jobs
+
+
+def _tasks(job_id: int, size: int) -> list[Task]:
+    return [Task(job_id, index) for index in (range(size) if size > 1 else (_NONE,))]
+
+
+def account(
+    fault: Fault,
+    lines: list[str],
+    attempts: Mapping[Run, tuple[str, str | None]],
+    acknowledged: Collection[Task],
+) -> Account:
+    """How many of the acknowledged tasks ran and succeeded once, and how many runs were one more.
+
+    `lines` are the ledger's. Raises AssertionError if a run can't be explained by `attempts`, the
+    store's, as state and cause.
     """
-    begun: dict[int, Run] = {}
+    begun: dict[Task, Run] = {}
     seen: set[Run] = set()
     for line in lines:
-        *run_of, what = line.split()
-        run = Run(*map(int, run_of))
-        last = begun.get(run.element)
+        job_id, element, number, what = line.split()
+        run = Run(Task(int(job_id), int(element)), int(number))
+        last = begun.get(run.task)
         if what == "begins":
             assert run in attempts, f"{run} is no attempt that the store knows"
             assert run not in seen, f"{run} began twice"
             seen.add(run)
             assert last is None or last.number < run.number or fault in APART, (run, last)
-            begun[run.element] = max(run, last or run)
+            begun[run.task] = max(run, last or run)
         else:
             assert last == run or fault in APART, f"{run} still ran when {last} had begun"
-    lost = [index for index in range(tasks) if index not in begun]
-    assert not lost, f"{len(lost)} acknowledged tasks never ran: {lost[:10]}"
-    for index, last in begun.items():
-        assert attempts[last][0] == "succeeded" or fault in APART, (last, attempts[last])
-        for number in range(1, last.number):
-            state, cause = attempts[Run(index, number)]
-            assert cause in EXPLAINED, (index, number, state, cause)
-    accepted = sorted(run.element for run, (state, _) in attempts.items() if state == "succeeded")
-    assert accepted == list(range(tasks)), "a task did not succeed exactly once"
+    strange = begun.keys() - set(acknowledged)
+    assert not strange, f"nobody was told that these were accepted: {strange}"
+    results = Counter(run.task for run, (state, _) in attempts.items() if state == "succeeded")
+    for task, last in begun.items():
+        done = attempts[last][0] == "succeeded"
+        assert done or not results[task] or fault in APART, (last, attempts[last])
+        for before in range(1, last.number):
+            state, cause = attempts[Run(task, before)]
+            assert cause in EXPLAINED, (task, before, state, cause)
     extra = len(seen) - len(begun)
     if fault == "scheduler":
         assert extra == 0, f"{extra} tasks were run again though only the scheduler was killed"
-    return extra
+    return Account(sum(task in begun and results[task] == 1 for task in acknowledged), extra)
 
 
 def _await_idle(client: Client) -> None:
@@ -289,9 +359,9 @@ def processes_of(home: Path) -> list[str]:
 
 
 def _await_runs(site: Site, count: int) -> None:
-    """Wait until so many runs have begun, so that faults meet tasks that run."""
+    """Wait until so many runs have begun."""
     deadline = time.monotonic() + ENDED_S
-    while site.ledger.read_text().count("\n") < count:
+    while site.ledger.read_text().count("begins") < count:
         assert time.monotonic() < deadline, f"{count} runs have not begun within {ENDED_S:g} s"
         time.sleep(0.01)
 
@@ -301,7 +371,10 @@ def _kill_worker(site: Site, rng: random.Random) -> None:
 
 
 def _kill_some(site: Site, rng: random.Random) -> None:
-    if rng.random() < 0.5:  # noqa: PLR2004 (either)
+    chance = rng.random()
+    if chance < 0.4:  # noqa: PLR2004 (shares of what it does)
+        site.restart_both(rng.randrange(2))
+    elif chance < 0.7:  # noqa: PLR2004
         _kill_worker(site, rng)
     else:
         site.restart_scheduler()
