@@ -117,11 +117,12 @@ def endpoint(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def request(method: str, path: str, body: bytes = b"") -> bytes:
+def request(method: str, path: str, body: bytes = b"", *, token: str | None = None) -> bytes:
     """The bytes of one request to a server on loopback."""
+    proof = b"" if token is None else b"authorization: Bearer %s\r\n" % token.encode()
     return (
-        b"%s %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n%s" % (method.encode(), path.encode(), len(body), body)
+        b"%s %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n%s"
+        b"content-length: %d\r\n\r\n%s" % (method.encode(), path.encode(), proof, len(body), body)
     )
 
 
