@@ -174,21 +174,21 @@ def test_once_prints_one_picture(scheduler: RunningScheduler, join: Join) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["top"], ["top", "--once"]])
-def test_without_a_terminal_one_plain_picture_is_printed(
-    shell: Shell, join: Join, arguments: list[str]
-) -> None:
-    join("w-top-plain")
-    ran = shell.run(*arguments)
+def test_without_a_terminal_one_plain_picture_is_printed(arguments: list[str]) -> None:
+    with running_scheduler() as scheduler:
+        beat(scheduler.url, "w-top-plain", token=scheduler.token)
+        ran = shell_of(scheduler).run(*arguments)
     assert (ran.code, ran.err) == (0, "")
     assert "w-top-plain" in ran.out
     assert "\x1b" not in ran.out
     assert max(map(len, ran.out.splitlines())) <= 100
 
 
-def test_in_a_dumb_terminal_one_plain_picture_is_printed(shell: Shell, join: Join) -> None:
-    join("w-top-dumb")
-    with shell.terminal("top", term="dumb") as terminal:
-        code, seen = terminal.end()
+def test_in_a_dumb_terminal_one_plain_picture_is_printed() -> None:
+    with running_scheduler() as scheduler:
+        beat(scheduler.url, "w-top-dumb", token=scheduler.token)
+        with shell_of(scheduler).terminal("top", term="dumb") as terminal:
+            code, seen = terminal.end()
     assert code == 0
     assert "w-top-dumb" in seen
     assert "\x1b" not in seen

@@ -21,7 +21,11 @@ def body(what: Any, **given: Any) -> dict[str, Any]:
 
 
 def test_a_command_alone_is_a_job_and_gets_a_key() -> None:
-    assert body(["echo", 7]) == {"command": ["echo", "7"], "key": "made"}
+    assert body(["echo", 7]) == {
+        "command": ["echo", "7"],
+        "name": "echo 7",
+        "key": "made",
+    }
     assert body(("true",), key="mine")["key"] == "mine"
     assert body(["true"], key=None)["key"] == "made"
 
@@ -44,6 +48,7 @@ def test_wishes_may_be_said_in_short() -> None:
     )
     assert made == {
         "command": ["true"],
+        "name": "true",
         "key": "made",
         "tags": ["gpu", "cuda>=12.0"],
         "array": ["0", "1", "2"],

@@ -38,12 +38,12 @@ def one_site() -> Iterator[Site]:
             "tasks:\n  a: {command: [x]}\n  a: {command: [y]}\n",
             "line 3: tasks.a: this stands there twice: expected it once.",
         ),
-        ("command: [x]\narray: 1000001\n", "line 2: tasks.main.array: expected `int` <= 1000000."),
+        ("command: [x]\narray: 1000001\n", "line 2: array: expected a whole number <= 1000000."),
         (
             "tasks:\n  a: {command: [x], array: 900000}\n  b: {command: [x], array: 900000}\n",
             "tasks: 1800000 tasks and elements in all: expected at most 1000000.",
         ),
-        ("command: ['', x]\n", "line 1: tasks.main.command: its first word is the program"),
+        ("command: ['', x]\n", "line 1: command: its first word is the program"),
         (
             "command: [x]\nenv: {A: '" + 17 * 2**20 * "x" + "'}\n",
             "bytes: expected at most 16,777,216.",
