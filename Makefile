@@ -4,6 +4,8 @@
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+PYTEST := $(BIN)/python -m pytest -n 2 $(if $(CI),--color=no --durations=10)
+
 # Stamps: what is installed in .venv is as new as these files.
 RUNTIME := .venv/installed-runtime
 DEV := .venv/installed-dev
@@ -15,9 +17,11 @@ demo: $(RUNTIME)
 	@$(BIN)/python -m dtask.cli.demo $(if $(KEEP),--keep)
 
 # Most tests wait for processes, disks and deadlines: two at a time take two thirds of the time.
+# A browser shares no process with tests of those that kill whatever is below them.
 test: check
 	.ci/packages
-	$(BIN)/python -m pytest -n 2 --dist=worksteal $(if $(CI),--color=no --durations=10)
+	$(PYTEST) --dist=loadfile tests/dashboard
+	$(PYTEST) --dist=worksteal --ignore=tests/dashboard
 
 check: $(DEV)
 	$(BIN)/ruff check
