@@ -17,7 +17,7 @@ demo: $(RUNTIME)
 	@$(BIN)/python -m dtask.cli.demo $(if $(KEEP),--keep)
 
 # Most tests wait for processes, disks and deadlines: two at a time take two thirds of the time.
-# A browser shares no process with tests of those that kill whatever is below them.
+# While a browser lives, its loop counts as running, and no other test of its process could run one.
 test: check
 	.ci/packages
 	$(PYTEST) --dist=loadfile tests/dashboard

@@ -7,7 +7,6 @@ refused; a test that causes one says so beforehand: `expected.add("400")`,
 `expected.add("ERR_CONNECTION_REFUSED")`.
 """
 
-import asyncio
 from collections.abc import Iterator
 
 import httpx
@@ -25,22 +24,8 @@ def browser() -> Iterator[Browser]:
     path = program("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        loop = asyncio.get_running_loop()
         yield browser
-        asyncio._set_running_loop(loop)
         browser.close()
-
-
-@pytest.fixture(autouse=True)
-def _loop_of_the_browser(browser: Browser) -> Iterator[None]:
-    """Playwright's loop runs while it is asked for something, and only then.
-
-    It leaves it marked as running for as long as the browser lives, and no test of this process
-    that comes in between could run a loop of its own.
-    """
-    asyncio._set_running_loop(browser._loop)
-    yield
-    asyncio._set_running_loop(None)
 
 
 @pytest.fixture
