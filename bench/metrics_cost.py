@@ -1,12 +1,14 @@
 """What do metrics cost placements, with a scrape every second, and how long does a scrape take?
 
-Beside the scheduler runs the same without its counters (`uncounted.py`), and the two are asked in
-turn, in short rounds. A round of one and the next one of the other are a pair, and the median of
-the pairs counts: a machine that is shared is slow for seconds, and then for both of a pair. Both
-are started anew now and then, since two processes of one program differ by some percent.
+One scheduler counts and does not count in turn, in short rounds (`uncounted.py`): two processes of
+one program differ by some percent, so they would tell of nothing smaller. A round of one and the
+next one of the other are a pair, and the median of the pairs counts: a machine that is shared is
+slow for seconds, and then for both of a pair.
 """
 
 import contextlib
+import os
+import signal
 import statistics
 import tempfile
 import time
@@ -22,8 +24,7 @@ from dtask.bench.figures import Figure
 from dtask.bench.servers import Server
 from dtask.bench.traffic import Script
 
-SETS = 5
-PAIRS = 12
+PAIRS = 60
 ROUND_S = 1.0
 CONNECTIONS = 16
 SCRAPE_EVERY_S = 1.0
@@ -45,7 +46,7 @@ class Round(NamedTuple):
 
 def main(small: bool) -> Iterator[Figure]:
     """Yield the figures."""
-    yield from throughput(500, *((1, 1, 0.5) if small else (SETS, PAIRS, ROUND_S)))
+    yield from throughput(500, *((1, 0.5) if small else (PAIRS, ROUND_S)))
     for workers in [500] if small else [500, 50_000]:
         with measure.fleet(workers) as server:
             yield Figure(
@@ -56,12 +57,11 @@ def main(small: bool) -> Iterator[Figure]:
             )
 
 
-def throughput(workers: int, sets: int, pairs: int, seconds: float) -> Iterator[Figure]:
+def throughput(workers: int, pairs: int, seconds: float) -> Iterator[Figure]:
     """Placements a second, and the processor time of one, with metrics and without."""
     rounds: dict[bool, list[Round]] = {True: [], False: []}
-    for _ in range(sets):
-        for counted, one in in_turn(workers, pairs, seconds):
-            rounds[counted].append(one)
+    for counted, one in in_turn(workers, pairs, seconds):
+        rounds[counted].append(one)
     shares = [mine.rate / other.rate for mine, other in zip(*rounds.values(), strict=True)]
     what = f"{workers:,} workers, counted and scraped every second"
     yield Figure(
@@ -88,15 +88,12 @@ def throughput(workers: int, sets: int, pairs: int, seconds: float) -> Iterator[
 
 
 def in_turn(workers: int, pairs: int, seconds: float) -> Iterator[tuple[bool, Round]]:
-    """Rounds of one process that counts and of one that does not."""
-    with measure.fleet(workers) as with_, bare_of_counts(workers) as without:
-        by_counted = {True: with_, False: without}
-        for counted, server in by_counted.items():
-            placements(server, "warm", measure.WARM_S, scraped=counted)
+    """Rounds of one process while it counts, and while it does not."""
+    with switched(workers) as server:
+        placements(server, "warm", measure.WARM_S, counted=True)
         for number in range(pairs):
             for counted in (True, False) if number % 2 else (False, True):
-                name = f"r{number}"
-                yield counted, placements(by_counted[counted], name, seconds, scraped=counted)
+                yield counted, placements(server, f"r{number}", seconds, counted=counted)
 
 
 def cpu_s(rounds: list[Round]) -> float:
@@ -105,8 +102,8 @@ def cpu_s(rounds: list[Round]) -> float:
 
 
 @contextlib.contextmanager
-def bare_of_counts(workers: int) -> Iterator[Server]:
-    """As `measure.fleet`, of a scheduler that counts nothing."""
+def switched(workers: int) -> Iterator[Server]:
+    """As `measure.fleet`, of a scheduler that can do without its counters."""
     with tempfile.TemporaryDirectory() as home:
         arguments = [_UNCOUNTED, "--port", "0", *measure.PATIENT]
         server = Server(arguments, {"XDG_STATE_HOME": home})
@@ -117,11 +114,12 @@ def bare_of_counts(workers: int) -> Iterator[Server]:
             server.stop()
 
 
-def placements(server: Server, name: str, seconds: float, *, scraped: bool) -> Round:
-    """Placements over 16 connections, one of which scrapes now and then, or none."""
+def placements(server: Server, name: str, seconds: float, *, counted: bool) -> Round:
+    """Placements over 16 connections, one of which scrapes now and then if they are counted."""
+    os.kill(server.pid, signal.SIGUSR2 if counted else signal.SIGUSR1)
     running = traffic.until(seconds)
     scripts = [workload.schedule_and_release(f"{name}-{i}", running) for i in range(CONNECTIONS)]
-    if scraped:
+    if counted:
         scripts[0] = scraping(scripts[0])
     before_s = server.cpu_s()
     tally = traffic.run(server.url, scripts)

@@ -1,4 +1,4 @@
-"""The scheduler without its counters: what `metrics_cost.py` holds the real one against.
+"""A scheduler whose counters stop at SIGUSR1 and go on at SIGUSR2, for `metrics_cost.py`.
 
 It takes the statements that count out of the functions that every placement runs through, so that
 the product needs no switch for it. What finds nothing to take out fails: then the product counts
@@ -6,9 +6,9 @@ elsewhere, and this program is to follow.
 """
 
 import ast
-import asyncio
 import inspect
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -16,11 +16,9 @@ from typing import Any, Final
 
 from dtask.cli import scheduler
 from dtask.core.placement.fleet import Fleet
-from dtask.scheduler import server
 from dtask.scheduler.api.heartbeat import Heartbeats
 from dtask.scheduler.api.schedule import Questions
 from dtask.scheduler.protocol import Connection
-from dtask.scheduler.tallies import Tallies
 
 #: Where placements and heartbeats are counted, and what a statement that counts speaks of.
 COUNTING: Final[tuple[tuple[type, str, str], ...]] = (
@@ -62,16 +60,19 @@ def without(function: Callable[..., Any], pattern: str) -> Callable[..., Any]:
     return stripped
 
 
-async def _unwatched(_tallies: Tallies) -> None:
-    """No wake-ups to be counted."""
-    await asyncio.Event().wait()
-
-
 def main() -> None:
-    """Be `dtask-scheduler`, but for the counters."""
-    for owner, name, pattern in COUNTING:
-        setattr(owner, name, without(getattr(owner, name), pattern))
-    vars(server)["watch_lag"] = _unwatched
+    """Be `dtask-scheduler`, and obey the two signals."""
+    counting = [(owner, name, getattr(owner, name)) for owner, name, _ in COUNTING]
+    stripped = [
+        (owner, name, without(getattr(owner, name), pattern)) for owner, name, pattern in COUNTING
+    ]
+
+    def use(functions: list[tuple[type, str, Callable[..., Any]]]) -> None:
+        for owner, name, function in functions:
+            setattr(owner, name, function)
+
+    signal.signal(signal.SIGUSR1, lambda *_: use(stripped))
+    signal.signal(signal.SIGUSR2, lambda *_: use(counting))
     scheduler.main()
 
 

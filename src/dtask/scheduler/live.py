@@ -190,7 +190,7 @@ class Live:
             self._last += 1
             self._messages[self._last] = _message(self._last, b"update", update)
             self._messages.pop(self._last - MESSAGES_MAX, None)
-        await self.readers.wake_in_turns()
+        await self.readers.wake_in_turn()
 
     async def _look_at_workers(self) -> tuple[list[Glimpse], list[str]]:
         """Those that have changed but for their last heartbeat, and those that are gone."""
