@@ -38,6 +38,7 @@ def operator(scheduler: servers.RunningScheduler) -> Iterator[httpx.Client]:
         workers.worker_process("--id", "w1", "--tags", "one", scheduler=scheduler.url),
         client_of(scheduler) as client,
     ):
+        until(lambda: bool(client.get("/api/v1/workers").json()))
         yield client
 
 
