@@ -85,6 +85,29 @@ def test_the_fleet_is_counted(env: Env) -> None:
     assert (counts.offline, counts.slots, counts.occupied) == (2, 0, 0)
 
 
+def test_nobody_misses_a_worker_that_left_by_its_own_word(env: Env) -> None:
+    for name in ("a", "b", "c"):
+        env.worker(name)
+    for name in ("a", "b"):
+        env.beat(name, draining=True)
+        env.take(name, "draining")
+        env.beat(name, draining=True, leaving=True)
+        env.take(name, "left")
+    counts = env.handle(CountFleet())
+    assert (counts.online, counts.offline, counts.draining) == (1, 0, 0)
+    assert [one.status for one in env.handle(Glance(9))] == ["left", "left", "online"]
+    assert [row.status for row in env.workers()] == ["offline", "offline", "online"]
+    env.beat("b", draining=False, leaving=False)
+    env.take("b", "back", "undrained")
+    assert env.handle(CountFleet()).online == 2
+    env.advance(20)
+    assert env.handle(CountFleet()).offline == 2
+    for change in ("suspect", "offline"):
+        for name in ("c", "b"):
+            env.take(name, change)
+    assert [one.status for one in env.handle(Glance(9))] == ["left", "offline", "offline"]
+
+
 def test_counting_a_large_fleet_takes_no_longer_than_a_small_one() -> None:
     cluster = Cluster(START, WARM)
     for i in range(20_000):

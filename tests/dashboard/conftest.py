@@ -56,14 +56,17 @@ def empty_site() -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def small_site() -> Iterator[Site]:
     """A scheduler with five workers, one of them draining and one offline."""
-    with servers.running_scheduler(suspect_after_s=3600.0, offline_after_s=3600.0) as scheduler:
+    with servers.running_scheduler(suspect_after_s=3.0, offline_after_s=3.5) as scheduler:
         site = Site(scheduler.url, scheduler.token)
+        servers.beat(site.url, "gone", token=site.token)
         site.beat("gpu-1", resource_tags=["gpu", "cuda-12.4"])
         site.beat("gpu-2", resource_tags=["gpu"], current_tasks=3)
         site.beat("cpu-1", resource_tags=["cpu"], draining=True)
         site.beat("cpu-2", resource_tags=["cpu"])
-        site.beat("gone", leaving=True)
-        yield site
+        with site.beating():
+            while site.ask("GET", "/workers/gone").json()["status"] != "offline":
+                pass
+            yield site
 
 
 @pytest.fixture(scope="session")

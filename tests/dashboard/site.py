@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -32,6 +36,8 @@ class Site:
 
     url: str
     token: str
+    #: The last heartbeat of each worker that `beat`.
+    beats: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def link(self) -> str:
         """A link that signs in, as `dtask dashboard` opens it."""
@@ -56,7 +62,24 @@ class Site:
 
     def beat(self, worker_id: str, **fields: Any) -> None:
         """One heartbeat of a trusted worker."""
+        self.beats[worker_id] = fields
         servers.beat(self.url, worker_id, token=self.token, **fields).raise_for_status()
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """All workers that `beat` so far go on with it, those that come later too."""
+        over = Event()
+
+        def beat() -> None:
+            while not over.wait(0.5):
+                for worker_id, fields in list(self.beats.items()):
+                    servers.beat(self.url, worker_id, token=self.token, **fields)
+
+        with ThreadPoolExecutor(1) as pool:
+            beats = pool.submit(beat)
+            yield
+            over.set()
+            beats.result()
 
 
 @dataclass

@@ -167,7 +167,7 @@ class History:
 
 
 def _step(one: Glimpse) -> int:
-    if one.status == "offline":
+    if one.status in {"offline", "left"}:
         return _UNKNOWN
     return min(_UNKNOWN - 1, round(_STEPS * one.occupancy / one.max_tasks))
 

@@ -133,12 +133,12 @@ class Live:
         """The id of the last message."""
         return self._last
 
-    def holds(self, last: int) -> bool:
-        """Whether all messages after `last` can be read."""
-        return last == self._last or last + 1 in self._messages
+    def goes_on_after(self, last: int) -> bool:
+        """Whether there are messages after `last`, and all can be read."""
+        return last + 1 in self._messages
 
     def read(self, last: int) -> bytes:
-        """All messages after `last`, if it `holds` them."""
+        """All messages after `last`, if it `goes_on_after` it."""
         return b"".join(self._messages[one] for one in range(last + 1, self._last + 1))
 
     async def snapshot(self) -> tuple[bytes, int]:
@@ -193,12 +193,14 @@ class Live:
         await self.readers.wake_in_turn()
 
     async def _look_at_workers(self) -> tuple[list[Glimpse], list[str]]:
-        """Those that have changed but for their last heartbeat, and those that are gone."""
+        """Those that have changed but for their last heartbeat, and those that left or are gone."""
         workers, before = self._workers, dict(self._workers)
         changed = []
         after = ""
         while seen := self._glance(after):
             for one in seen:
+                if one.status == "left":
+                    continue
                 if one[:-1] != (before.pop(one.worker_id, ((),)))[:-1]:
                     workers[one.worker_id] = one
                     changed.append(one)

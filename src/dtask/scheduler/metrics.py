@@ -184,14 +184,14 @@ METRICS: Final[tuple[Described[Reading], ...]] = (
     Described(
         "dtask_workers",
         "gauge",
-        "Workers that are known, by status.",
+        "Workers by status, without those that left by their own word.",
         _workers,
         ("status",),
     ),
     Described(
         "dtask_workers_draining",
         "gauge",
-        "Workers that take no new tasks, by their own word or an operator's.",
+        "Those that are not offline and take no new tasks, by their word or an operator's.",
         _of_fleet("draining"),
     ),
     Described(

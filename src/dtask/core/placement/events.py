@@ -199,7 +199,8 @@ class Glimpse(NamedTuple):
     """How a worker stands, and no more."""
 
     worker_id: str
-    status: Status
+    #: `left`: offline by its own word.
+    status: Status | Literal["left"]
     draining: bool
     occupancy: int
     max_tasks: int
@@ -225,11 +226,15 @@ class WorkerLook(Struct, frozen=True):
 
 
 class FleetCounts(Struct, frozen=True):
-    """How many workers stand how, and what they have to offer."""
+    """How many workers stand how, and what they have to offer.
+
+    Those that left by their own word are not counted: nobody misses them.
+    """
 
     online: int
     suspect: int
     offline: int
+    #: Of workers that are not offline.
     draining: int
     attached: int
     #: Of workers that are not offline.

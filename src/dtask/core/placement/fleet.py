@@ -91,6 +91,7 @@ class Worker:
         "heard_at",
         "incarnation",
         "leases",
+        "left",
         "life",
         "listed",
         "load",
@@ -133,6 +134,8 @@ class Worker:
         #: Core time when it went offline; holds while it is.
         self.offline_at = 0.0
         self.status: Status = "offline"
+        #: It is offline by its own word, so nobody misses it.
+        self.left = False
         #: Its own word and an operator's word that it takes no new tasks.
         self.draining = False
         self.drained = False
@@ -201,6 +204,8 @@ class Fleet:
         #: Slots of the workers that are not offline, and how many of them are taken.
         self.slots = 0
         self.taken = 0
+        #: Workers that left, among the offline ones.
+        self.left = 0
         #: What is worth telling since it was last taken.
         self.changes: list[WorkerChanged] = []
         #: By the id of the requirements: hashing them would cost more than they save.
@@ -273,6 +278,7 @@ class Fleet:
         self.draining_bits &= ~bit
         self.trusted_bits &= ~bit
         assert not worker.attached
+        self._part(worker, left=False)
         del self._queues["offline"][worker.worker_id]
         del self.workers[worker.worker_id]
         del self._ids[bisect_left(self._ids, worker.worker_id)]
@@ -289,15 +295,20 @@ class Fleet:
         else:
             self.set_status(worker, "online", at)
 
-    def set_status(self, worker: Worker, status: Status, at: float) -> None:
+    def set_status(self, worker: Worker, status: Status, at: float, *, left: bool = False) -> None:
         """Move the worker to the end of another status's queue. Settle it afterwards."""
         if "offline" in (status, worker.status):
             self.offline_bits ^= 1 << worker.slot
         if status == "offline":
             worker.offline_at = at
+        self._part(worker, left=left)
         del self._queues[worker.status][worker.worker_id]
         self._queues[status][worker.worker_id] = worker
         worker.status = status
+
+    def _part(self, worker: Worker, *, left: bool) -> None:
+        self.left += left - worker.left
+        worker.left = left
 
     def retag(self, worker: Worker, tags: tuple[str, ...]) -> None:
         """The worker carries `tags` (without repetitions) from now on."""
@@ -415,13 +426,13 @@ class Fleet:
         return [_glimpse(workers[name]) for name in self._ids[start : start + limit]]
 
     def counts(self, leases: int) -> FleetCounts:
-        """How many workers stand how."""
+        """How many workers stand how, without those that left."""
         online, suspect, offline = self._queues.values()
         return FleetCounts(
             len(online),
             len(suspect),
-            len(offline),
-            self.draining_bits.bit_count(),
+            len(offline) - self.left,
+            (self.draining_bits & ~self.offline_bits).bit_count(),
             self.attached_bits.bit_count(),
             self.slots,
             self.taken,
@@ -456,6 +467,8 @@ class Fleet:
         assert self.trusted_bits == _bits(w for w in workers.values() if w.trusted)
         assert self.attached_bits == _bits(w for w in workers.values() if w.attached)
         assert all(w.status != "offline" for w in workers.values() if w.attached)
+        assert all(w.status == "offline" for w in workers.values() if w.left)
+        assert self.left == sum(w.left for w in workers.values())
         there = [worker for worker in workers.values() if worker.status != "offline"]
         assert self.slots == sum(worker.max_tasks for worker in there)
         assert self.taken == sum(worker.occupancy for worker in there)
@@ -488,7 +501,7 @@ def view(worker: Worker) -> WorkerView:
 def _glimpse(worker: Worker) -> Glimpse:
     return Glimpse(
         worker.worker_id,
-        worker.status,
+        "left" if worker.left else worker.status,
         worker.draining or worker.drained,
         worker.base + worker.counted,
         worker.max_tasks,

@@ -60,15 +60,15 @@ def hear(fleet: Fleet, leases: Leases, beat: Heartbeat, at: float, now: float) -
     fleet.refresh(worker, at, now)
     _report(leases, worker, beat, at)
     if beat.leaving:
-        leave(fleet, leases, worker, at)
+        leave(fleet, leases, worker, at, left=True)
         fleet.tell(worker, "left")
     fleet.settle(worker)
     return Heard(worker.drained)
 
 
-def leave(fleet: Fleet, leases: Leases, worker: Worker, at: float) -> None:
-    """The worker is offline from now on, and so are its leases."""
-    fleet.set_status(worker, "offline", at)
+def leave(fleet: Fleet, leases: Leases, worker: Worker, at: float, *, left: bool = False) -> None:
+    """The worker is offline from now on, by its own word if it `left`, and its leases are over."""
+    fleet.set_status(worker, "offline", at, left=left)
     fleet.detach(worker)
     for lease in list(worker.leases.values()):
         leases.end(lease)

@@ -34,12 +34,11 @@ class LiveStreams:
         await send(part(RETRY))
         while not live.stopping:
             caller.check()
-            if last is None or not live.holds(last):
-                text, last = await live.snapshot()
-            else:
+            if last is not None and live.goes_on_after(last):
                 text, last = live.read(last), live.last
-            if text:
-                await send(part(text))
+            else:
+                text, last = await live.snapshot()
+            await send(part(text))
             await caller.wait(live.beyond(last))
 
 
