@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,12 +91,7 @@ def of_batches(place: Place, jobs: int, rounds: int) -> Iterator[Figure]:
         limit=RATE_LIMIT,
         better="more",
     )
-    yield Figure(
-        what="the same, processor time of the scheduler a task",
-        value=statistics.median(one.cpu_s for one in spent) / tasks * 1e6,
-        unit="us",
-        limit=CPU_US_LIMIT,
-    )
+    yield processor(spent, tasks)
 
 
 def of_an_array(place: Place, tasks: int, rounds: int) -> Iterator[Figure]:
@@ -109,7 +104,12 @@ def of_an_array(place: Place, tasks: int, rounds: int) -> Iterator[Figure]:
         limit=RATE_LIMIT,
         better="more",
     )
-    yield Figure(
+    yield processor(spent, tasks)
+
+
+def processor(spent: Sequence[Spent], tasks: int) -> Figure:
+    """What one task took of it."""
+    return Figure(
         what="the same, processor time of the scheduler a task",
         value=statistics.median(one.cpu_s for one in spent) / tasks * 1e6,
         unit="us",

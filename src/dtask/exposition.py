@@ -6,6 +6,7 @@ done: the numbers are plain ones of their owners, and become text when somebody 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, Generic, Literal, TypeVar
@@ -20,12 +21,16 @@ from prometheus_client.metrics_core import (
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from dtask.errors import Busy
 from dtask.histogram import Histogram
 
 R = TypeVar("R")
 
 #: One number; one for each list of label values; a histogram. None: not known now, left out.
 Value = float | Iterable[tuple[Sequence[str], float]] | Histogram | None
+
+#: Requests that read a program's metrics at a time.
+SCRAPES_MAX: Final = 16
 
 #: CPU, memory and files of this process: `process_cpu_seconds_total` and its kin.
 _PROCESS: Final = ProcessCollector(registry=None)
@@ -48,6 +53,21 @@ class Exposition(Generic[R]):
 
     def __init__(self, described: Iterable[Described[R]]) -> None:
         self.described = tuple(described)
+        self._scrapes = 0
+
+    @contextmanager
+    def scraped(self) -> Iterator[None]:
+        """While somebody waits for a page. Raises Busy if too many do."""
+        if self._scrapes >= SCRAPES_MAX:
+            raise Busy(
+                f"{SCRAPES_MAX} requests read metrics, which is the limit: ask again later.",
+                code="too_many_waiters",
+            )
+        self._scrapes += 1
+        try:
+            yield
+        finally:
+            self._scrapes -= 1
 
     def page(self, owner: R, accept: str = "") -> tuple[bytes, str]:
         """All of them as text, and its content type: the one of `accept`, an Accept header.

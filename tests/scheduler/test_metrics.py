@@ -22,9 +22,10 @@ from dtask.core.cluster import Cluster
 from dtask.core.jobs.events import SetQueue
 from dtask.core.jobs.rows import Change
 from dtask.errors import Busy
+from dtask.exposition import SCRAPES_MAX
 from dtask.scheduler import metrics as metrics_module
 from dtask.scheduler.loop import Loop
-from dtask.scheduler.metrics import METRICS, SCRAPES_MAX, Metrics
+from dtask.scheduler.metrics import METRICS, Metrics
 from dtask.store.memory import MemoryStore
 from dtask.wire.frames import StartedFrame
 from scheduler.peer import attached, beat, ended

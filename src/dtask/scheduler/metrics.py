@@ -15,7 +15,7 @@ from dtask import __version__
 from dtask.clock import Clock
 from dtask.core.jobs.events import CountTasks, TaskCounts
 from dtask.core.placement.events import CountFleet, FleetCounts
-from dtask.errors import Busy, Unavailable
+from dtask.errors import Unavailable
 from dtask.exposition import Described, Exposition, Value
 from dtask.scheduler.aside import Aside
 from dtask.scheduler.loop import Loop
@@ -24,9 +24,6 @@ from dtask.scheduler.tallies import Tallies
 
 #: A store that has not answered in this time counts as down. Prometheus waits 10 s by default.
 STORE_S: Final = 2.0
-
-#: Scrapes under way at a time.
-SCRAPES_MAX: Final = 16
 
 
 class Reading(NamedTuple):
@@ -51,21 +48,12 @@ class Metrics:
         self._clock = clock
         self._exposition = Exposition(METRICS)
         self._writer = Aside("dtask-metrics")
-        self._scrapes = 0
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """All of them as text, and its content type. Raises Busy."""
-        if self._scrapes >= SCRAPES_MAX:
-            raise Busy(
-                f"{SCRAPES_MAX} requests read metrics, which is the limit: ask again later.",
-                code="too_many_waiters",
-            )
-        self._scrapes += 1
-        try:
+        with self._exposition.scraped():
             reading = await self._read()
             return await self._writer.do(lambda: self._exposition.page(reading, accept))
-        finally:
-            self._scrapes -= 1
 
     def stop(self) -> None:
         """Let what is under way end."""

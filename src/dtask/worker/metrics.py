@@ -5,15 +5,11 @@ import platform
 from typing import Final, NamedTuple
 
 from dtask import __version__
-from dtask.errors import Busy
 from dtask.exposition import Described, Exposition
 from dtask.worker.channels import Channels
 from dtask.worker.heartbeat import Heartbeat
 from dtask.worker.runner import Runner
 from dtask.worker.tallies import Tallies
-
-#: Scrapes under way at a time.
-SCRAPES_MAX: Final = 4
 
 
 class Reading(NamedTuple):
@@ -36,20 +32,11 @@ class Metrics:
         self._heartbeat = heartbeat
         self._channels = channels
         self._exposition = Exposition(METRICS)
-        self._scrapes = 0
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """All of them as text, and its content type. Raises Busy."""
-        if self._scrapes >= SCRAPES_MAX:
-            raise Busy(
-                f"{SCRAPES_MAX} requests read metrics, which is the limit: ask again later.",
-                code="too_many_waiters",
-            )
-        self._scrapes += 1
-        try:
+        with self._exposition.scraped():
             return await asyncio.to_thread(self._exposition.page, self._read(), accept)
-        finally:
-            self._scrapes -= 1
 
     def _read(self) -> Reading:
         return Reading(
