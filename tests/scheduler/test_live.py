@@ -256,6 +256,19 @@ def test_a_reader_that_is_too_slow_gets_a_snapshot_instead_of_all_that_it_missed
     play(story)
 
 
+def test_an_element_counts_as_ended_before_its_job_has() -> None:
+    async def story(site: Site) -> None:
+        site.beat()
+        await site.attach()
+        await site.submit(array=3)
+        await site.end(0)
+        totals = await site.totals()
+        assert totals.jobs == 1
+        assert totals.ended["succeeded"] == 1
+
+    play(story)
+
+
 def pass_time(site: Site, seconds: int) -> None:
     for _ in range(2 * seconds):  # the core would take a longer pause for a stall
         site.clock.advance(0.5)

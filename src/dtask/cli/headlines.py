@@ -111,7 +111,7 @@ class Headlines:
         if tasks is None:
             return [("can't be read: the scheduler's store fails", "red")]
         shown = [_count(tasks.get(state, 0), state) for state in _LIVE_STATES]
-        shown += [_count(count, state) for state in _ENDS if (count := (ended or {}).get(state))]
+        shown += [_count(count, state) for state in _ENDS if (count := ended.get(state))]
         return shown
 
     def _rates(self) -> list[Styled]:

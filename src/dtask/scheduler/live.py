@@ -233,7 +233,7 @@ class Live:
             fleet.slots,
             fleet.occupied,
             None if stats is None else _living(stats.tasks),
-            None if stats is None else stats.ended,
+            {state.value: count for state, count in self._loop.tallies.ended.items()},
             None if stats is None else stats.jobs,
             queues,
             self._history.rates(),

@@ -49,9 +49,9 @@ class Totals(Struct, frozen=True):
     #: Of workers that are not offline.
     slots: int
     occupied: int
-    #: Of jobs that have not ended, by state; and of those that have ended since the start.
+    #: Of jobs that have not ended, by state; and tasks that have ended since the start.
     tasks: dict[str, int] | None
-    ended: dict[str, int] | None
+    ended: dict[str, int]
     jobs: int | None
     queues: list[QueueView] | None
     rates: Rates
