@@ -37,6 +37,7 @@ def picture(workers: Iterable[LiveWorker] = (), **totals: Any) -> Picture:
     sums = {
         "workers": counts | {"draining": sum(one.draining for one in listed)},
         "slots": sum(one.max_tasks for one in listed),
+        "warming_up": False,
         "occupied": sum(one.current_tasks for one in listed),
         "tasks": {"pending": 0, "queued": 0, "scheduled": 0, "running": 0},
         "ended": {"succeeded": 0, "failed": 0, "cancelled": 0, "skipped": 0},
@@ -50,7 +51,6 @@ def picture(workers: Iterable[LiveWorker] = (), **totals: Any) -> Picture:
         now=NOW,
         started_at=NOW - 3_600,
         version="0.2.0",
-        warming_up=False,
         workers={one.worker_id: one for one in listed},
         totals=msgspec.convert(sums | totals, Totals),
     )

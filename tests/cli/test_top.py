@@ -103,6 +103,17 @@ def test_it_fills_the_window_whatever_its_size(shell: Shell, join: Join) -> None
         assert terminal.end()[0] == 0
 
 
+def test_it_stays_live_after_a_key(shell: Shell, join: Join) -> None:
+    with shell.terminal("top") as terminal:
+        terminal.until("sort: trouble")
+        terminal.type("s")
+        terminal.until("sort: load")
+        join("w-top-later")
+        terminal.until("w-top-later")
+        terminal.type("q")
+        assert terminal.end()[0] == 0
+
+
 def test_keys_choose_what_is_shown(shell: Shell, join: Join) -> None:
     join("w-top-key-1")
     join("w-top-key-2")

@@ -22,6 +22,7 @@ TOTALS: dict[str, Any] = {
     "ended": {"succeeded": 7, "failed": 0, "cancelled": 0, "skipped": 0},
     "jobs": 1,
     "queues": [],
+    "warming_up": False,
     "rates": {"placements": 0, "refusals": 0, "heartbeats": 0.3, "starts": 0, "ends": 0},
     "placement_p99_ms": None,
     "attention": [],
@@ -35,7 +36,7 @@ def message(number: int, kind: str, **data: object) -> bytes:
 
 
 def reset(number: int, *workers: object, **more: object) -> bytes:
-    data = {"now": 100.0, "started_at": 40.0, "version": "0.2.0", "warming_up": False}
+    data = {"now": 100.0, "started_at": 40.0, "version": "0.2.0"}
     return message(number, "reset", **data | {"workers": workers, "totals": TOTALS} | more)
 
 
@@ -117,17 +118,6 @@ def test_a_reset_replaces_everything() -> None:
     )
     assert list(pictures[2].workers) == ["b"]
     assert pictures[2].started_at == 98.0
-
-
-def test_a_scheduler_that_has_just_started_does_not_stay_so() -> None:
-    pictures, _ = watched(
-        (OPEN, OPENED),
-        ("read", reset(1, started_at=98.0, warming_up=True)),
-        ("read", update(2, now=102.0)),
-        ("read", update(3, now=103.0)),
-        count=3,
-    )
-    assert [picture.warming_up for picture in pictures] == [True, True, False]
 
 
 def test_what_is_cut_off_is_not_taken_and_asked_for_again() -> None:

@@ -131,10 +131,10 @@ def test_who_comes_back_soon_misses_nothing_and_after_a_restart_gets_a_snapshot(
 class Site:
     """A stream over a core whose events a test sends itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm_up_s: float) -> None:
         self.clock = ManualClock(START)
         self.watch, self.changed = Watch(), ChangedJobs()
-        self.cluster = Cluster(START, Settings(warm_up_s=0.0))
+        self.cluster = Cluster(START, Settings(warm_up_s=warm_up_s))
         self.effects: list[Any] = []
         self.loop = Loop(
             self.cluster,
@@ -172,9 +172,9 @@ class Site:
         return [(one.code, one.level, one.sentence) for one in (await self.totals()).attention]
 
 
-def play(story: Any) -> None:
+def play(story: Any, *, warm_up_s: float = 0.0) -> None:
     async def main() -> None:
-        site = Site()
+        site = Site(warm_up_s)
         await site.loop.load()
         running = asyncio.create_task(site.loop.run())
         try:
@@ -254,6 +254,17 @@ def test_a_reader_that_is_too_slow_gets_a_snapshot_instead_of_all_that_it_missed
         reader.cancel()
 
     play(story)
+
+
+def test_a_scheduler_that_has_just_started_says_when_that_is_over() -> None:
+    async def story(site: Site) -> None:
+        assert (await site.totals()).warming_up
+        last = site.live.last
+        pass_time(site, 5)
+        assert not (await site.totals()).warming_up
+        assert site.live.last == last + 1, "though nothing else has changed"
+
+    play(story, warm_up_s=5.0)
 
 
 def test_an_element_counts_as_ended_before_its_job_has() -> None:

@@ -22,6 +22,9 @@ from rich.text import Text
 #: What ends the program. Unheeded, each would leave the terminal as it is.
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
+#: Read at a time.
+KEY_BYTES: Final = 1024
+
 #: A terminal that does not say how large it is.
 _SIZE: Final = (80, 24)
 
@@ -54,12 +57,12 @@ class FullScreen:
 
     @contextmanager
     def signals(
-        self, *, end: Callable[[], None], changed: Callable[[], None], key: Callable[[], None]
+        self, *, end: Callable[[], None], changed: Callable[[], None], keys: Callable[[bytes], None]
     ) -> Iterator[None]:
         """Within this, on the running loop, these are called.
 
-        `end`: somebody wants it to end. `changed`: all is to be drawn again. `key`: there are keys
-        to be read, or the terminal is gone.
+        `end`: somebody wants it to end. `changed`: all is to be drawn again. `keys`: these bytes
+        of keys were typed; none: the terminal is gone.
         """
         loop = asyncio.get_running_loop()
 
@@ -73,7 +76,8 @@ class FullScreen:
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         if self._keys is not None:
-            loop.add_reader(self._keys, key)
+            # Read as soon as there is something to read: later, a read could wait for the next key.
+            loop.add_reader(self._keys, lambda: keys(self._read()))
         try:
             yield
         finally:
@@ -82,20 +86,19 @@ class FullScreen:
             for number in handlers:
                 loop.remove_signal_handler(number)
 
-    def read(self, most: int) -> bytes:
-        """Bytes of keys, once there are any; none if the terminal is gone."""
-        assert self._keys is not None
-        try:
-            return os.read(self._keys, most)
-        except OSError:
-            return b""
-
     def draw(self, lines: Sequence[Text]) -> None:
         """Fill the screen."""
         self._console.size = ConsoleDimensions(*self.size)
         with self._console:  # all of it in one write
             self._console.control(Control.home())
             self._console.print(Screen(*lines), end="")
+
+    def _read(self) -> bytes:
+        assert self._keys is not None
+        try:
+            return os.read(self._keys, KEY_BYTES)
+        except OSError:
+            return b""
 
     def _take(self) -> None:
         if self._keys is not None:

@@ -74,7 +74,7 @@ class Headlines:
             (f"{counts.offline:,} offline", fleet.COLOURS["offline"] if counts.offline else "dim"),
             (f"{counts.draining:,} draining", "magenta" if counts.draining else "dim"),
         ]
-        if self._picture.warming_up:
+        if self._picture.totals.warming_up:
             shown.append(("just started: not all may be known", "yellow"))
         return shown
 

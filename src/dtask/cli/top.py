@@ -33,8 +33,6 @@ JOBS_MAX: Final = 200
 JOBS_S: Final = 1.0
 #: Seconds after which ages are drawn anew though nothing happened.
 TICK_S: Final = 1.0
-#: Bytes of keys read at a time.
-KEY_BYTES: Final = 1024
 #: Width where there is no terminal, unless COLUMNS says otherwise.
 COLUMNS: Final = 100
 
@@ -89,7 +87,6 @@ def _as_dict(picture: "Picture", jobs: "list[JobSummary]") -> dict[str, Any]:
         "now": picture.now,
         "started_at": picture.started_at,
         "version": picture.version,
-        "warming_up": picture.warming_up,
         "workers": [structs.asdict(worker) for worker in picture.workers.values()],
         "totals": picture.totals,
         "running_jobs": jobs,
@@ -124,17 +121,17 @@ class _Top:
         self._heard_at = time.monotonic()
         self._screen = FullScreen(console)
         self._keyboard = Keyboard()
-        #: There is something to draw, running jobs to ask for, keys to read; and the end.
+        self._typed: asyncio.Queue[bytes] = asyncio.Queue()
+        #: There is something to draw, running jobs to ask for; and the end.
         self._changed = asyncio.Event()
         self._stale = asyncio.Event()
-        self._pressed = asyncio.Event()
         self._over = asyncio.Event()
 
     async def run(self) -> None:
         """Show it until somebody has seen enough. Raises what ends the stream."""
         self._stale.set()
         signals = self._screen.signals(
-            end=self._over.set, changed=self._changed.set, key=self._pressed.set
+            end=self._over.set, changed=self._changed.set, keys=self._typed.put_nowait
         )
         works = (self._over.wait, self._follow, self._ask_jobs, self._take_keys, self._draw)
         with signals, self._screen.taken():
@@ -172,9 +169,7 @@ class _Top:
 
     async def _take_keys(self) -> None:
         while True:
-            await self._pressed.wait()
-            raw = self._screen.read(KEY_BYTES)
-            self._pressed.clear()
+            raw = await self._typed.get()
             if not raw or any(self._board.press(key) for key in self._keyboard.feed(raw)):
                 return
             self._changed.set()

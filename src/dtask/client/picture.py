@@ -15,9 +15,6 @@ from dtask.client.acts import Foreign
 from dtask.client.server_sent import Message
 from dtask.wire.live import Totals
 
-#: An update does not say whether the scheduler still warms up: so long after its start it does not.
-WARM_UP_S: Final = 5.0
-
 
 class LiveWorker(Struct, frozen=True, array_like=True):
     """One worker, as short as it goes."""
@@ -49,8 +46,6 @@ class Picture:
     now: float
     started_at: float
     version: str
-    #: The scheduler has just started, and may not know all its workers yet.
-    warming_up: bool
     #: By id.
     workers: Mapping[str, LiveWorker]
     totals: Totals
@@ -67,7 +62,6 @@ class _Reset(Struct, frozen=True):
     now: float
     started_at: float
     version: str
-    warming_up: bool
     workers: list[LiveWorker]
     totals: Totals
 
@@ -109,7 +103,6 @@ def _begun(reset: _Reset) -> Picture:
         now=reset.now,
         started_at=reset.started_at,
         version=reset.version,
-        warming_up=reset.warming_up,
         workers={worker.worker_id: worker for worker in reset.workers},
         totals=reset.totals,
         more_jobs=True,
@@ -127,7 +120,6 @@ def _changed(picture: Picture, update: _Update) -> Picture:
         connected=True,
         trouble=None,
         now=update.now,
-        warming_up=picture.warming_up and update.now < picture.started_at + WARM_UP_S,
         workers=workers,
         totals=update.totals,
         jobs=frozenset(update.jobs),

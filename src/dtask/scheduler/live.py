@@ -151,7 +151,6 @@ class Live:
                 round(self._now(), 3),
                 self._started_at,
                 __version__,
-                self._loop.cluster.warm_in_s() > 0,
                 list(self._workers.values()),
                 self._totals,
             )
@@ -229,6 +228,7 @@ class Live:
             late_s=self._late_s,
         )
         return Totals(
+            self._loop.cluster.warm_in_s() > 0,
             WorkerCounts(fleet.online, fleet.suspect, fleet.offline, fleet.draining),
             fleet.slots,
             fleet.occupied,

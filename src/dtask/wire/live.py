@@ -45,6 +45,8 @@ class Attention(Struct, frozen=True, omit_defaults=True):
 class Totals(Struct, frozen=True):
     """Everything at a glance. What is told of jobs is null while their store can't be used."""
 
+    #: The scheduler has just started, and may not know all its workers yet.
+    warming_up: bool
     workers: WorkerCounts
     #: Of workers that are not offline.
     slots: int
@@ -66,7 +68,6 @@ class LiveReset(Struct, frozen=True):
     now: float
     started_at: float
     version: str
-    warming_up: bool
     workers: list[Glimpse]
     totals: Totals
 
@@ -76,7 +77,7 @@ class LiveUpdate(Struct, frozen=True):
 
     now: float
     workers: list[Glimpse]
-    #: Workers that were forgotten.
+    #: Workers that left or were forgotten.
     gone: list[str]
     #: Jobs of which anything has changed, and whether there were more than can be told.
     jobs: list[int]

@@ -72,13 +72,22 @@ function inWords(title, times, lines, format) {
   return `${title} since ${clock(times[0])}. ${told.join(". ")}.`;
 }
 
-/** The times of the axis; none while nothing was measured. */
+/** The times of the axis; none while nothing was measured, and none that would be cut off. */
 function named(chart, ticks) {
   const times = chart.data[0];
   if (times.length < 2) return ticks.map(() => "");
-  const brief = times.at(-1) - times[0] < MINUTES_FROM_S;
-  return ticks.map((tick) => (brief ? clock(tick) : MINUTES.format(tick * 1000)));
+  const isBrief = times.at(-1) - times[0] < MINUTES_FROM_S;
+  const half = (isBrief ? 56 : 36) / 2;
+  return ticks.map((tick) => {
+    const at = chart.valToPos(tick, "x");
+    if (at + half > chart.bbox.width / devicePixelRatio + PADDING_PX) return "";
+    return isBrief ? clock(tick) : MINUTES.format(tick * 1000);
+  });
 }
+
+/** Seconds between two times of the axis. */
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600];
+const PADDING_PX = 4;
 
 function plotted(place, lines, format, top, point) {
   const style = getComputedStyle(document.documentElement);
@@ -93,11 +102,11 @@ function plotted(place, lines, format, top, point) {
     width: Math.max(40, place.clientWidth),
     height: HEIGHT_PX,
     legend: { show: false },
-    padding: [8, 4, 0, 0],
+    padding: [8, PADDING_PX, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { y: { range: (_, __, high) => [0, Math.max(top ?? 0, (high ?? 0) * 1.08) || 1] } },
     axes: [
-      { ...axis, grid: { show: false }, size: 22, space: 70, values: named },
+      { ...axis, grid: { show: false }, size: 22, space: 64, incrs: STEPS_S, values: named },
       { ...axis, size: 40, gap: 4, space: 30, values: (_, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [

@@ -94,7 +94,7 @@ async function signOut() {
 /** The one thing that is read out by itself: the connection is lost, or is back. */
 function Banner() {
   const state = useSelected((live) => live.state);
-  const warmingUp = useSelected((live) => live.warmingUp);
+  const warmingUp = useSelected((live) => live.totals?.warming_up);
   const trying = useSelected((live) => live.trying);
   const news = useNews(state);
   let text = null; // what is lost comes before what is well again
@@ -127,6 +127,16 @@ function useNews(state) {
   return news;
 }
 
+/** What could not be loaded is, as soon as a connection that was lost is back. */
+function useReloadOnceBack(isUnloaded) {
+  const state = useSelected((live) => live.state);
+  const wasLost = useRef(false);
+  if (state === "stale") wasLost.current = true;
+  useEffect(() => {
+    if (isUnloaded && state === "live" && wasLost.current) location.reload();
+  }, [isUnloaded, state]);
+}
+
 /** The page of a route, once its module is here. A page that breaks takes nothing else with it. */
 function Loaded({ route, query }) {
   const [page, setPage] = useState(null);
@@ -135,6 +145,7 @@ function Loaded({ route, query }) {
   useEffect(() => {
     route.load().then((component) => setPage(() => component), setUnloaded);
   }, []);
+  useReloadOnceBack(unloaded !== null);
   if (unloaded ?? broken) {
     const sentence = unloaded
       ? "This page could not be loaded from the scheduler."

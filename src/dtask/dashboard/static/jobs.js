@@ -29,7 +29,7 @@ export function Jobs({ query }) {
   const asked = { state: statesOf(state), queue, search, before, limit: ROWS };
   const { data, error, reload } = useResource("jobs", asked);
   useFreshRows(data, before === "", reload);
-  const trail = useTrail(`${state} ${queue} ${search}`);
+  const trail = useTrail(`${state} ${queue} ${search}`, before);
   const isFiltered = Boolean(state || queue || search);
   return html`
     <${Page} title="Jobs" actions=${html`<${Link} to="/submit" class="button primary">Submit a job<//>`}>
@@ -113,10 +113,16 @@ function Nothing({ isFiltered, isLater, search }) {
     <//>`;
 }
 
-/** The pages that came before this one, as long as the filters stay the same. */
-function useTrail(filters) {
-  const trail = useRef({ filters, pages: [] });
-  if (trail.current.filters !== filters) trail.current = { filters, pages: [] };
+/** The pages that came before this one, as long as the filters stay the same: what was looked at, whichever button led there. */
+function useTrail(filters, before) {
+  const trail = useRef({ filters, before, pages: [] });
+  const last = trail.current;
+  if (last.filters !== filters) {
+    trail.current = { filters, before, pages: [] };
+  } else if (last.before !== before) {
+    const at = last.pages.indexOf(before);
+    trail.current = { filters, before, pages: at < 0 ? [...last.pages, last.before] : last.pages.slice(0, at) };
+  }
   return trail.current.pages;
 }
 
@@ -124,12 +130,12 @@ function useTrail(filters) {
 function Pages({ rows, before, trail }) {
   const hasOlder = rows.length === ROWS;
   if (!hasOlder && before === "") return null;
-  const older = () => {
-    trail.push(before);
-    setQuery({ before: rows.at(-1).job_id });
+  const go = (to) => {
+    setQuery({ before: to }, { replace: false });
     scrollTo(0, 0);
   };
-  const newer = () => setQuery({ before: trail.pop() ?? null });
+  const older = () => go(rows.at(-1).job_id);
+  const newer = () => go(trail.at(-1) ?? null);
   const label = rows.length === 0 ? "" : `Jobs ${count(rows[0].job_id)} to ${count(rows.at(-1).job_id)}`;
   return html`<${Pager} label=${label} previous=${before === "" ? null : newer} next=${hasOlder ? older : null} />`;
 }

@@ -10,8 +10,6 @@ import { useEffect, useReducer, useRef } from "./html.js";
 const SILENCE_MS = 20_000;
 /** A tab that nobody looks at lets go of its stream after this long. */
 const HIDDEN_MS = 30_000;
-/** After a start, a scheduler does not know all workers for this long. */
-const WARM_UP_S = 5;
 /** Waits between two tries to connect. */
 const RETRY_MS = [500, 1_000, 2_000, 4_000];
 
@@ -21,7 +19,6 @@ let snapshot = {
   at: null, // scheduler's time of the last message
   startedAt: null,
   version: null,
-  warmingUp: false,
   trying: false, // to connect, for at least the second time
   workers: new Map(), // id -> [id, status, draining, current, max, last heartbeat]
   totals: null,
@@ -194,7 +191,6 @@ function reset(data) {
     at: data.now,
     startedAt: data.started_at,
     version: data.version,
-    warmingUp: data.warming_up,
     workers: new Map(data.workers.map((row) => [row[0], row])),
     totals: data.totals,
     revision: snapshot.revision + 1,
@@ -217,7 +213,6 @@ function update(data) {
   publish({
     state: "live",
     at: data.now,
-    warmingUp: snapshot.warmingUp && data.now < snapshot.startedAt + WARM_UP_S,
     totals: data.totals,
     revision: snapshot.revision + 1,
     members: snapshot.members + (moved ? 1 : 0),

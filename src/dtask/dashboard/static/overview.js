@@ -76,7 +76,7 @@ function Attention({ items }) {
       ${items.length === 0
         ? html`<p class="all-well"><${StateShape} state="succeeded" />Nothing does.</p>`
         : html`<ul class="attention">${items.map((item) => html`
-            <li key=${item.code}>
+            <li key=${`${item.code} ${item.link}`}>
               <${StateShape} state=${item.level} />
               <span><span class="only-read">${item.level}: </span>${item.link ? html`<a href=${item.link}>${item.sentence}</a>` : item.sentence}</span>
             </li>`)}</ul>`}

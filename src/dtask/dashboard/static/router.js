@@ -28,10 +28,13 @@ export function navigate(path, query = {}, { replace = false } = {}) {
   moved();
 }
 
-/** Change the query of this page, in place: for filters, which are part of the address. */
-export function setQuery(changes) {
+/**
+ * Change the query of this page: in place, for filters, which are part of the address; or with an
+ * entry to come back to, for the next page of a list.
+ */
+export function setQuery(changes, { replace = true } = {}) {
   const { path, query } = here();
-  navigate(path, { ...Object.fromEntries(query), ...changes }, { replace: true });
+  navigate(path, { ...Object.fromEntries(query), ...changes }, { replace });
 }
 
 function moved() {

@@ -5,11 +5,15 @@ import { Page, setQuery } from "./router.js";
 import { CommandForm } from "./submit/command_form.js";
 import { FileEditor } from "./submit/file_editor.js";
 
+/** What was chosen last, kept while other pages are looked at. */
+let kept = "command";
+
 export function Submit({ query }) {
-  const isFile = query.get("as") === "file";
+  kept = query.get("as") ?? kept;
+  const isFile = kept === "file";
   const tabs = html`
     <div class="switch" role="group" aria-label="What is submitted">
-      <button type="button" aria-pressed=${!isFile} onClick=${() => setQuery({ as: null })}>One command</button>
+      <button type="button" aria-pressed=${!isFile} onClick=${() => setQuery({ as: "command" })}>One command</button>
       <button type="button" aria-pressed=${isFile} onClick=${() => setQuery({ as: "file" })}>Job file</button>
     </div>`;
   const lead = isFile

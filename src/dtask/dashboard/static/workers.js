@@ -71,7 +71,7 @@ function Filters({ filters, wrong, rows }) {
           <${Choice} label="Show" value=${filters.only ? "matching" : ""} options=${SHOWN} change=${(show) => filter({ show })} />`}
       </div>
       <div id=${helpId} class="filters-help">
-        ${wrong ? html`<p class="wrong">${wrong.sentence}</p>`
+        ${wrong ? html`<p class="wrong">${wrong.sentence.replace(/^requires\[\d+\]: /, "")}</p>`
           : filters.requires ? html`<${Verdict} rows=${rows} />`
           : html`<p>What a task would ask for: <code>gpu</code>, either of <code>gpu|tpu</code>, none of <code>!spot</code>, a
               version ${" "}<code>cuda>=12.0</code>. Commas join them.</p>`}
@@ -98,7 +98,7 @@ function Table({ rows, filters, workers }) {
   const first = (page - 1) * ROWS_A_PAGE;
   const shown = all.slice(first, first + ROWS_A_PAGE).map((row) => ({ ...current(row, workers), recent: workers.size <= MANY }));
   if (all.length === 0) return html`<${Panel}><${Empty} title="No worker is like this">Change or clear a filter to see others.<//><//>`;
-  const turn = (to) => (to >= 1 && to <= pages ? () => setQuery({ page: to > 1 ? to : "" }) : null);
+  const turn = (to) => (to >= 1 && to <= pages ? () => setQuery({ page: to > 1 ? to : "" }, { replace: false }) : null);
   return html`
     <${Panel} flush>
       <div class="table-place">

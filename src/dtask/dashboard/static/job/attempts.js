@@ -7,7 +7,7 @@ import { CauseText, shownState } from "./cause.js";
 import { ATTEMPTS_MAX } from "./timeline.js";
 import { useFresh } from "./fresh.js";
 
-const ROWS = 50;
+const ROWS = 20;
 const PAUSE_MS = 1_000;
 
 /** All attempts of a job, the newest first. `link(attempt)` gives what a link to one needs. */
@@ -15,7 +15,7 @@ export function JobAttempts({ jobId, link, selected }) {
   const { data, error, reload } = useFresh(jobId, `jobs/${jobId}/attempts`, { limit: ATTEMPTS_MAX }, { pause_ms: PAUSE_MS });
   if (error && !data) return html`<${ErrorNote} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} what="Loading the attempts" />`;
-  if (data.length === 0) return html`<p class="panel-note dim">Nothing of it has been given to a worker yet.</p>`;
+  if (data.length === 0) return html`<p class="panel-note dim">No worker has been given any of it.</p>`;
   return html`<${Attempts} rows=${data} link=${link} selected=${selected} named />`;
 }
 
@@ -36,7 +36,7 @@ export function Attempts({ rows, link, selected, named = false }) {
       </table>
     </div>
     ${rows.length > shown && html`
-      <p class="panel-note"><button type="button" class="link" onClick=${() => setShown(shown + 4 * ROWS)}>Show more of ${count(rows.length)}</button></p>`}
+      <p class="panel-note"><button type="button" class="link" onClick=${() => setShown(shown + 10 * ROWS)}>Show more of ${count(rows.length)}</button></p>`}
   `;
 }
 

@@ -14,8 +14,9 @@ const WORDS = {
 };
 
 /** `exit code 3`, `signal 9 (SIGKILL)`, `ran too long`; "" if there is nothing to say. */
-export function causeText({ cause, exit_code: code }) {
+export function causeText({ state, cause, exit_code: code }) {
   if (cause === "exit") return exitText(code);
+  if (cause === "stopped" && state === "cancelled") return ""; // which is the same
   return cause ? (WORDS[cause] ?? cause) : "";
 }
 

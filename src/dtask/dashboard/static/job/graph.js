@@ -6,6 +6,8 @@ import { laidOut } from "./layout.js";
 import { Box } from "./graph_box.js";
 
 const MARGIN = 14;
+/** The tip of a line, which it ends before. */
+const ARROW_PX = 6;
 const ZOOM_MIN = 0.25;
 const ZOOM_MAX = 1.5;
 const ZOOM_STEP = 1.25;
@@ -59,8 +61,10 @@ export function Graph({ tasks, selected, select }) {
         <svg class="graph-picture" role="group" aria-label=${`Graph of ${plural(tasks.length, "task")}. Arrow keys go along it.`}
              width=${size.width * scale} height=${size.height * scale} viewBox=${`0 0 ${size.width} ${size.height}`}
              onKeyDown=${(event) => keys(event, focused, layout, shape, { go, select })}>
+          <defs>${["", "near"].map((kind) => html`
+            <marker key=${kind} id=${`graph-arrow${kind}`} class=${`graph-arrow ${kind}`} viewBox="0 0 7 8" refX="0" refY="4" markerWidth="7" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5L6.5 4L0 7.5z" /></marker>`)}</defs>
           <g transform=${`translate(${MARGIN} ${MARGIN})`}>
-            ${drawn.ways.map((way) => html`<path key=${way.key} class=${isOf(way, selected) ? "graph-way near" : "graph-way"} d=${way.path} />`)}
+            ${drawn.ways.map((way) => html`<path key=${way.key} class=${isOf(way, selected) ? "graph-way near" : "graph-way"} d=${way.path} marker-end=${`url(#graph-arrow${isOf(way, selected) ? "near" : ""})`} />`)}
             ${drawn.names.map((name) => html`
               <${Box} key=${name} name=${name} task=${states.get(name)} box=${layout.boxes.get(name)} isSelected=${name === selected}
                       isFocused=${name === focused} small=${small} select=${choose} />`)}
@@ -179,20 +183,16 @@ function withPaths(layout) {
   return { ...layout, ways };
 }
 
-/** The way as a path: through its points, or as one bow. */
+/** The way as a path, out of the right side of a box and through its points into the left side of another. */
 function curve({ from, to, points }, boxes) {
-  if (points === null) {
-    const [a, b] = [boxes.get(from), boxes.get(to)];
-    const [x1, x2] = [a.x + a.width / 2, b.x - b.width / 2];
-    const bend = Math.max(20, (x2 - x1) / 2);
-    return `M${x1} ${a.y}C${x1 + bend} ${a.y} ${x2 - bend} ${b.y} ${x2} ${b.y}`;
-  }
-  const [first, ...rest] = points;
-  let path = `M${first.x} ${first.y}`;
-  let last = first;
-  for (const point of rest) {
-    const middle = (last.x + point.x) / 2;
-    path += `C${middle} ${last.y} ${middle} ${point.y} ${point.x} ${point.y}`;
+  const [a, b] = [boxes.get(from), boxes.get(to)];
+  const start = { x: a.x + a.width / 2, y: a.y };
+  const end = { x: b.x - b.width / 2 - ARROW_PX, y: b.y };
+  let path = `M${start.x} ${start.y}`;
+  let last = start;
+  for (const point of [...(points ?? []).slice(1, -1).filter(({ x }) => x > start.x && x < end.x), end]) {
+    const bend = Math.max(12, (point.x - last.x) / 2);
+    path += `C${last.x + bend} ${last.y} ${point.x - bend} ${point.y} ${point.x} ${point.y}`;
     last = point;
   }
   return path;

@@ -29,7 +29,7 @@ function drawn({ name, task, box, isSelected, isFocused, small, select }) {
       ${!small && html`
         <text class="graph-name" x="12" y="19">${shortened(name, width - 24)}</text>
         <svg x="11" y="25" width="12" height="12" overflow="visible"><${StateShape} state=${task.state} /></svg>
-        <text class="graph-state" x="28" y="35">${task.counts ? `${endedOf(task)} / ${total}${failedText(task)}` : task.state}</text>`}
+        <text class="graph-state" x="28" y="35">${task.counts ? shortened(`${endedOf(task)} / ${total}${failedText(task)}`, width - 30) : task.state}</text>`}
     </g>
   `;
 }

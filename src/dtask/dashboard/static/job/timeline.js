@@ -24,7 +24,7 @@ export function Timeline({ jobId, names, live, select, selected }) {
   const { data, error, reload } = useFresh(jobId, `jobs/${jobId}/attempts`, { limit }, { pause_ms: LIVE_PAUSE_MS });
   if (error && !data) return html`<${ErrorNote} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} what="Loading the attempts" />`;
-  if (data.length === 0) return html`<p class="panel-note dim">Nothing of it has been given to a worker yet.</p>`;
+  if (data.length === 0) return html`<p class="panel-note dim">No worker has been given any of it.</p>`;
   const picture = html`<${live ? LivePicture : Picture} attempts=${data} names=${names} select=${select} selected=${selected} at=${now()} />`;
   return html`
     ${picture}

@@ -25,20 +25,31 @@ const RETRY_READERS = {
 
 const NAME_CHARS_MAX = 200;
 
-/** `values` are the texts of the fields by name. Throws FieldError. */
+/** `{body, problems}`: `values` are the texts of the fields by name, problems a Map of sentences by field. */
 export function bodyOf(values) {
-  const body = { command: commandOf(values), name: shortened(values.command) };
+  const problems = new Map();
+  const body = { name: shortened(values.command ?? "") };
+  const take = (into, name, read) => {
+    try {
+      into[name] = read();
+    } catch (problem) {
+      if (!(problem instanceof FieldError)) throw problem;
+      problems.set(problem.field, problem.message);
+    }
+  };
+  take(body, "command", () => commandOf(values));
   for (const [name, read] of Object.entries(READERS)) {
     const text = values[name]?.trim() ?? "";
-    if (text !== "") body[name] = read(name, name === "env" || name === "array" ? values[name] : text);
+    if (text !== "") take(body, name, () => read(name, name === "env" || name === "array" ? values[name] : text));
   }
   const retry = {};
   for (const [name, read] of Object.entries(RETRY_READERS)) {
     const field = `retry.${name}`;
     const text = values[field]?.trim() ?? "";
-    if (text !== "") retry[name] = read(field, text);
+    if (text !== "") take(retry, name, () => read(field, text));
   }
-  return Object.keys(retry).length > 0 ? { ...body, retry } : body;
+  if (Object.keys(retry).length > 0) body.retry = retry;
+  return { body, problems };
 }
 
 function commandOf({ command = "", shell }) {
@@ -52,6 +63,11 @@ function commandOf({ command = "", shell }) {
 /** A job without a name has that of its command, as `dtask submit` does it. */
 function shortened(command) {
   return command.trim().replace(/\s+/g, " ").slice(0, NAME_CHARS_MAX);
+}
+
+/** What an error of the API says, without the name that the field has there. */
+export function sentenceOf({ sentence, field }) {
+  return field !== null && sentence.startsWith(`${field}: `) ? sentence.slice(field.length + 2) : sentence;
 }
 
 /** The field of the form that an error of the API is about, or null. */

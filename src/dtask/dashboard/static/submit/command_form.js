@@ -2,8 +2,7 @@
 import { html, useId, useRef, useState } from "../html.js";
 import { useSelected } from "../live.js";
 import { ErrorNote } from "../parts.js";
-import { bodyOf, fieldOf } from "./command_body.js";
-import { FieldError } from "./fields.js";
+import { bodyOf, fieldOf, sentenceOf } from "./command_body.js";
 import { useSending } from "./sending.js";
 import { wordsOf } from "./words.js";
 
@@ -15,32 +14,30 @@ const WORDS_SHOWN = 40;
 
 export function CommandForm() {
   const [values, setValues] = useState(kept);
-  const [wrong, setWrong] = useState(null); // {field, sentence}
+  const [wrong, setWrong] = useState(new Map()); // by field: a sentence
   const form = useRef();
   const { busy, error, send, forget } = useSending();
   const change = (name, value) => {
     kept = { ...values, [name]: value };
     setValues(kept);
-    setWrong(null);
+    setWrong(new Map([...wrong].filter(([field]) => field !== name)));
     forget();
   };
-  const refused = wrong ?? (error && { field: fieldOf(error), sentence: error.sentence });
+  const refused = error && { field: fieldOf(error), sentence: sentenceOf(error) };
+  const wrongs = refused?.field ? new Map([...wrong, [refused.field, refused.sentence]]) : wrong;
   const submit = (event) => {
     event.preventDefault();
-    try {
-      send(bodyOf(values));
-    } catch (problem) {
-      if (!(problem instanceof FieldError)) throw problem;
-      setWrong({ field: problem.field, sentence: problem.message });
-      form.current.elements.namedItem(problem.field)?.focus();
-    }
+    const { body, problems } = bodyOf(values);
+    setWrong(problems);
+    if (problems.size === 0) send(body);
+    else form.current.elements.namedItem([...problems.keys()][0])?.focus();
   };
   const field = (name, label, rest = {}) => html`
-    <${Field} key=${name} name=${name} label=${label} value=${values[name] ?? ""} change=${change} refused=${refused?.field === name ? refused.sentence : null} ...${rest} />`;
+    <${Field} key=${name} name=${name} label=${label} value=${values[name] ?? ""} change=${change} refused=${wrongs.get(name) ?? null} ...${rest} />`;
   return html`
     <form class="command-form" ref=${form} onSubmit=${submit} novalidate>
       ${field("command", "Command", { rows: 3, mono: true, placeholder: "python train.py --epochs 3", autofocus: true })}
-      <${Words} values=${values} change=${change} />
+      <${Words} values=${values} change=${change} isRefused=${wrongs.has("command")} />
       <div class="form-grid">
         ${field("name", "Name", { hint: "For people; by default the command" })}
         <${QueueField} field=${field} />
@@ -96,7 +93,7 @@ function Field({ name, label, value, change, refused, rows, mono, hint, placehol
 }
 
 /** The words that the program will be given, and a hint where a shell is meant. */
-function Words({ values, change }) {
+function Words({ values, change, isRefused }) {
   const { words, error, signs } = wordsOf(values.command ?? "");
   const shown = values.shell ? ["sh", "-c", values.command ?? ""] : words;
   return html`
@@ -106,7 +103,7 @@ function Words({ values, change }) {
           ${shown.slice(0, WORDS_SHOWN).map((word, at) => html`<li key=${at}>${word === "" ? html`<span class="dim">empty</span>` : word}</li>`)}
           ${shown.length > WORDS_SHOWN && html`<li class="dim">and ${shown.length - WORDS_SHOWN} more</li>`}
         </ol>`}
-      ${error && !values.shell && html`<p class="field-error">${error}</p>`}
+      ${error && !values.shell && !isRefused && html`<p class="field-error">${error}</p>`}
       ${signs.length > 0 && !values.shell && html`<p class="field-note">No shell looks at this: ${signs.join(", ")} would be plain text.</p>`}
       <label class="check"><input type="checkbox" checked=${Boolean(values.shell)} onChange=${(event) => change("shell", event.currentTarget.checked)} />Run it by a shell (sh -c)</label>
     </div>

@@ -48,7 +48,7 @@ export function FileEditor() {
         <label for="job-file" class="field-label">Job file, YAML or JSON</label>
         <span class="button-row">
           <label class="button small file-open">Open a file…<input type="file" class="only-read" onChange=${(event) => open(event, change, setProblem)} /></label>
-          <button type="button" class="button small" onClick=${() => insertExample(area.current, change)}>Insert an example</button>
+          ${text.trim() === "" && html`<button type="button" class="button small" onClick=${() => insertExample(area.current, change)}>Insert an example</button>`}
         </span>
       </div>
       <${Editor} area=${area} text=${text} change=${change} wrong=${shown?.line ?? null} />
@@ -125,7 +125,7 @@ async function open(event, change, setProblem) {
   change(await file.text());
 }
 
-/** In the place of what is there; undo brings that back. */
+/** Where nothing is yet. */
 function insertExample(area, change) {
   area.focus();
   area.select();
