@@ -108,12 +108,12 @@ def test_only_q_ends_it() -> None:
     assert board.press("q")
 
 
-def test_when_it_was_lost_is_kept_until_it_is_lost_again() -> None:
+def test_what_is_lost_is_as_it_was_when_it_was_heard_last() -> None:
     board = a_board()
     now = board.picture
-    for lost, at in ((True, "10:00"), (True, "10:01"), (False, "10:02"), (True, "10:03")):
+    for lost, at in ((False, "10:00"), (True, "10:01"), (True, "10:02"), (False, "10:03")):
         board.show(replace(now, connected=not lost), at=at)
-        assert board.lost_at == {"10:01": "10:00", "10:02": "10:00"}.get(at, at)
+        assert board.heard_at == {"10:01": "10:00", "10:02": "10:00"}.get(at, at)
 
 
 @pytest.mark.parametrize("tasks", [0, 9])

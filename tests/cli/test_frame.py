@@ -101,9 +101,10 @@ def test_a_store_that_fails_is_not_an_empty_one() -> None:
 
 def test_a_picture_that_is_not_live_says_so_first() -> None:
     board = Board("http://s", a_fleet(3))
-    board.show(board.picture.lost("No scheduler answers."), at="10:00:00")
+    board.show(board.picture, at="10:00:00")
+    board.show(board.picture.lost("No scheduler answers."), at="10:00:09")
     head, *rest = drawn(board)
-    assert head == " NOT CONNECTED since 10:00:00, asking again. No scheduler answers."
+    assert head == " NOT CONNECTED, as of 10:00:00, asking again. No scheduler answers."
     assert any("worker-00001" in line for line in rest)
 
 

@@ -156,13 +156,13 @@ def test_a_scheduler_that_is_away_is_told_and_waited_for(tmp_path: Path) -> None
             before = terminal.attributes
             terminal.until("0 online")
             scheduler.kill()
-            terminal.until("NOT CONNECTED since ")
+            terminal.until("NOT CONNECTED, as of ")
             scheduler.start()
             terminal.afresh("dtask top")  # the first line is as before
             beat(url, "w-after", token=scheduler.token)
             terminal.until("w-after")
             scheduler.kill()
-            seen = terminal.afresh("NOT CONNECTED since ")
+            seen = terminal.afresh("NOT CONNECTED, as of ")
             terminal.until("w-after")
             terminal.seen = TAKEN + HIDDEN + seen
             assert terminal.end(signal.SIGINT)[0] == 0

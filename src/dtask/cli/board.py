@@ -130,7 +130,8 @@ class Board:
         self.url = url
         self.picture = picture
         #: When it was lost, as people tell the time.
-        self.lost_at = ""
+        #: When a scheduler was heard the last time.
+        self.heard_at = ""
         self.focus = Panel.WORKERS
         #: The panel in front has all the room.
         self.zoomed = False
@@ -145,8 +146,8 @@ class Board:
 
     def show(self, picture: Picture, *, at: str = "") -> None:
         """This is the picture now; `at`: the time of day."""
-        if not picture.connected and self.picture.connected:
-            self.lost_at = at
+        if picture.connected:
+            self.heard_at = at
         if picture.workers is not self.picture.workers or not self.workers.total:
             self.workers.fill(list(picture.workers.values()))
         self.queues.fill(picture.totals.queues or ())

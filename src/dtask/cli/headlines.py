@@ -46,7 +46,7 @@ class Headlines:
 
     def _title(self, width: int) -> Text:
         if not self._picture.connected:
-            text = f" NOT CONNECTED since {self._board.lost_at}, asking again. "
+            text = f" NOT CONNECTED, as of {self._board.heard_at}, asking again. "
             line = strip.assembled([(text + plain(self._picture.trouble or ""), "")], width)
             line.truncate(width, pad=True)
             line.stylize("bold black on yellow")

@@ -118,6 +118,7 @@ class _Top:
         self._client = client
         self._pictures = pictures
         self._board = Board(url, first)
+        self._board.show(first, at=time.strftime("%H:%M:%S"))
         self._heard_at = time.monotonic()
         self._screen = FullScreen(console)
         self._keyboard = Keyboard()

@@ -9,9 +9,9 @@ from dtask.client.picture import Picture, follow
 from dtask.client.server_sent import Parser
 from dtask.errors import Busy, NotFound, Unavailable
 
-#: The scheduler says something every 15 s. Silence for so much longer than a try of a call may
+#: The scheduler says something every 4 s. Silence for so much longer than a try of a call may
 #: take means that it is gone, however quietly.
-QUIET_S: Final = 15.0
+QUIET_S: Final = 4.0
 #: Longest message: 100,000 workers with the longest names there may be.
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 #: Streams without a picture after which the first one is not waited for any more.

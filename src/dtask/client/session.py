@@ -131,12 +131,16 @@ def load(act: Load) -> bytes:
 def failure(call: Call, error: Exception) -> Unreached | Lost:
     """What an error of httpx means for a flow."""
     kind = Unreached if isinstance(error, _NOT_SENT) else Lost
-    reason = _reason(error)
+    reason = _reason(error, call)
     return kind(f"{call.url}: {reason}", code="unreachable")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, call: Call) -> str:
     """What the system says of a connection: the two transports wrap it in words of their own."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no connection within {call.connect_s:g} s"
+    if isinstance(error, httpx.TimeoutException):
+        return f"nothing was heard for {call.read_s:g} s"
     inner: BaseException | None = error if isinstance(error, httpx.ConnectError) else None
     while inner is not None:
         if isinstance(inner, socket.gaierror):

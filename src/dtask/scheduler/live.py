@@ -34,7 +34,7 @@ from dtask.wire.live import LiveReset, LiveUpdate, Totals, WorkerCounts
 #: Seconds between two messages.
 EVERY_S: Final = 0.5
 #: A message is sent after so many seconds though nothing has changed: the connection lives.
-BEAT_S: Final = 15.0
+BEAT_S: Final = 4.0
 
 #: Messages that can be read again: half a minute of them.
 MESSAGES_MAX: Final = 60

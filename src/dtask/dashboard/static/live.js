@@ -6,8 +6,8 @@
 import { address, get, whenSignedOut } from "./api.js";
 import { useEffect, useReducer, useRef } from "./html.js";
 
-/** The scheduler sends something every 15 s at least. */
-const SILENCE_MS = 20_000;
+/** The scheduler sends something every 4 s at least. */
+const SILENCE_MS = 10_000;
 /** A tab that nobody looks at lets go of its stream after this long. */
 const HIDDEN_MS = 30_000;
 /** Waits between two tries to connect. */
