@@ -89,7 +89,7 @@ def test_warnings_beyond_the_room_are_shown_on_request() -> None:
 def test_an_empty_fleet_says_what_to_do_next() -> None:
     text = "\n".join(drawn(picture()))
     assert "Nothing needs attention." in text
-    assert "To start one: dtask-worker" in text
+    assert "Start one: dtask-worker --scheduler http://" in text
     assert "dtask submit -- COMMAND" in text
 
 

@@ -473,12 +473,17 @@ def test_a_result_is_what_the_last_attempt_left(operator: httpx.Client, gate: Ga
 
 
 def test_jobs_are_found_by_name_and_tell_how_far_they_are(operator: httpx.Client) -> None:
-    tasks = {"a": {"command": ["true"], "array": 3}, "b": {"command": ["false"], "needs": ["a"]}}
+    tasks = {
+        "a": {"command": ["true"], "array": 3},
+        "b": {"command": ["false"], "needs": ["a"]},
+        "c": {"command": ["true"], "needs": ["b"]},
+    }
     job = {"name": "Nightly Render", "tasks": tasks}
     job_id = operator.post("/api/v1/jobs", json=job).json()["job_id"]
     ended(operator, job_id)
     (found,) = operator.get("/api/v1/jobs?search=nightly+r").json()
-    assert (found["job_id"], found["tasks"]) == (job_id, {"total": 4, "ended": 4, "failed": 1})
+    told = {"total": 5, "ended": 5, "failed": 1, "cancelled": 0, "skipped": 1}
+    assert (found["job_id"], found["tasks"]) == (job_id, told)
     assert operator.get(f"/api/v1/jobs?search={job_id}&state=failed").json()[0] == found
     assert operator.get("/api/v1/jobs?search=nightly&state=queued").json() == []
     assert refused(operator.get("/api/v1/jobs?search=")) == (400, "malformed")

@@ -36,7 +36,7 @@ _TITLES: Final = {
     Panel.JOBS: "RUNNING JOBS",
 }
 _NOTHING: Final = {
-    Panel.WORKERS: "No worker has come yet. To start one: dtask-worker --tags auto",
+    Panel.WORKERS: "No worker has come yet. Start one: dtask-worker --scheduler {url} --tags auto",
     Panel.QUEUES: "There is no queue.",
     Panel.JOBS: "No job runs. To submit one: dtask submit -- COMMAND",
 }
@@ -155,7 +155,7 @@ class Panels:
         elif panel is not Panel.WORKERS and self._board.picture.totals.queues is None:
             sentence = _UNREAD
         else:
-            sentence = _NOTHING[panel]
+            sentence = _NOTHING[panel].format(url=self._board.url)
         return strip.assembled([(sentence, "dim")], width)
 
 

@@ -96,10 +96,19 @@ def _of_the_fleet(fleet: FleetCounts, stats: Stats | None) -> Iterator[Attention
         yield Attention(
             "workers_offline",
             "serious" if 10 * fleet.offline > total else "warning",
-            f"{fleet.offline} of {_number(total, 'worker')} "
+            f"{fleet.offline:,} of {_number(total, 'worker')} "
             f"{'is' if fleet.offline == 1 else 'are'} offline.",
             fleet.offline,
             "#/workers?status=offline",
+        )
+    if fleet.suspect:
+        yield Attention(
+            "workers_suspect",
+            "warning",
+            f"{fleet.suspect:,} of {_number(total, 'worker')} "
+            f"{'is' if fleet.suspect == 1 else 'are'} suspect: silent, and the last to be chosen.",
+            fleet.suspect,
+            "#/workers?status=suspect",
         )
     waiting = 0 if stats is None else stats.tasks["queued"]
     if waiting and not fleet.attached:

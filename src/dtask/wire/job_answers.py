@@ -32,11 +32,13 @@ class RetryAnswer(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """How many tasks and elements a job has, and how many of them have ended, and failed."""
+    """How many tasks and elements a job has, how many have ended, and how, but for success."""
 
     total: int
     ended: int
     failed: int
+    cancelled: int = 0
+    skipped: int = 0
 
 
 class JobSummary(Struct, frozen=True, omit_defaults=True):

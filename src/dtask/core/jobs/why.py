@@ -144,21 +144,21 @@ def _workers(task: Task, facts: dict[str, Any]) -> tuple[str, str]:
     if not total:
         return "no_worker", "No worker is known: start one with `dtask-worker`."
     parts = [
-        f"{count} {_WORKERS[word][count != 1]}"
+        f"{count:,} {_WORKERS[word][count != 1]}"
         for word in _WORKERS
         if (count := facts.get(word, 0))
     ]
-    parts += [f"{count} lack{'s' * (count == 1)} {tag}" for tag, count in facts["missing"].items()]
+    parts += [f"{n:,} lack{'s' * (n == 1)} {tag}" for tag, n in facts["missing"].items()]
     able = facts.get("full", 0)
     if able:
         others = [part for part in parts if " full" not in part]
         rest = f" Of the others, {', '.join(others)}." if others else ""
-        workers = "worker that fits is" if able == 1 else f"{able} workers that fit are"
+        workers = "worker that fits is" if able == 1 else f"{able:,} workers that fit are"
         return "full", f"The {workers} full: it waits for a free slot.{rest}"
     if facts.get("free", 0):
         return "turn", "It is about to be given a slot."
     noun = "worker" if total == 1 else "workers"
-    sentence = f"No worker can take it{wanted}. Of {total} {noun}, {', '.join(parts)}."
+    sentence = f"No worker can take it{wanted}. Of {total:,} {noun}, {', '.join(parts)}."
     for unknown, near in facts.get("did_you_mean", {}).items():
         sentence += f" No worker has {unknown}: did you mean {' or '.join(near)}?"
     return "no_worker", sentence

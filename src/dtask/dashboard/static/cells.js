@@ -48,7 +48,6 @@ export function palette() {
   const colour = (name) => style.getPropertyValue(name).trim();
   return {
     levels: [0, 1, 2, 3, 4, 5].map((number) => colour(`--load-${number}`)),
-    ground: colour("--surface"),
     warn: colour("--warn"),
     bad: colour("--bad"),
     warnSoft: colour("--warn-soft"),
@@ -68,7 +67,7 @@ export function paint(canvas, rows, grid, colours, active) {
   pen.clearRect(0, 0, width, height);
   const groups = sorted(rows);
   groups.levels.forEach((cells, number) => squares(pen, grid, cells, colours.levels[number], 0));
-  squares(pen, grid, groups.draining, colours.ground, Math.max(1, Math.round(grid.size * 0.28)));
+  rings(pen, grid, groups.draining, colours.warn);
   squares(pen, grid, groups.suspect, colours.warnSoft, 0);
   triangles(pen, grid, groups.suspect, colours.warn);
   squares(pen, grid, groups.offline, colours.badSoft, 0);
@@ -92,8 +91,7 @@ function sorted(rows) {
     if (row[1] === "offline") groups.offline.push(index);
     else if (row[1] === "suspect") groups.suspect.push(index);
     else {
-      // An idle one that drains would be a pale ring: hollow cells show a colour that is seen.
-      groups.levels[row[2] ? Math.max(2, level(row)) : level(row)].push(index);
+      groups.levels[level(row)].push(index);
       if (row[2]) groups.draining.push(index);
     }
   });
@@ -111,6 +109,16 @@ function squares(pen, grid, cells, colour, inset) {
     else pen.rect(x + inset, y + inset, size, size);
   }
   pen.fill();
+}
+
+function rings(pen, grid, cells, colour) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = Math.max(1.5, grid.size / 5);
+  const size = grid.size - pen.lineWidth;
+  for (const index of cells) {
+    const [x, y] = corner(grid, index);
+    pen.strokeRect(x + pen.lineWidth / 2, y + pen.lineWidth / 2, size, size);
+  }
 }
 
 function triangles(pen, grid, cells, colour) {

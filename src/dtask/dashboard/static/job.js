@@ -1,6 +1,6 @@
 // One job: how it stands and why, its tasks as a graph, in time and as lists, and what they wrote.
 import { count } from "./formats.js";
-import { html, useMemo, useRef } from "./html.js";
+import { html, useEffect, useMemo, useRef } from "./html.js";
 import { Empty, ErrorNote, Lasting, Loading, Panel, StateBadge, Time } from "./parts.js";
 import { Link, Page, setQuery } from "./router.js";
 import { JobActions } from "./job/actions.js";
@@ -42,12 +42,14 @@ function Whole({ jobId, job, query, reload }) {
   first.current ??= firstToShow(tasks); // it stays: what is looked at doesn't jump
   const chosen = chosenOf(query, job, first.current);
   const isLive = !isEnd(job.state);
-  const link = (place) => ({ to: `/jobs/${jobId}`, query: { view: query.get("view"), ...place } });
+  const place = useRef();
+  useInSight(place, `${chosen.task} ${chosen.index} ${chosen.attempt}`);
+  const link = (where) => ({ to: `/jobs/${jobId}`, query: { view: query.get("view"), ...where } });
   return html`
     <${Page} title=${job.name || `Job ${jobId}`} above=${html`<${Link} to="/jobs">Jobs<//> / ${jobId}`}
              lead=${html`<${Lead} job=${job} counts=${counts} />`}
              actions=${html`<${JobActions} jobId=${jobId} job=${job} counts=${counts} done=${reload} />`}>
-      <div class="stack">
+      <div class="stack" ref=${place}>
         ${job.state !== "succeeded" && html`<${Reasons} jobId=${jobId} isLive=${isLive} task=${tasks.length > WHY_TASKS_MAX ? chosen.task : null} />`}
         <${Views} jobId=${jobId} tasks=${tasks} isLive=${isLive} view=${query.get("view")} chosen=${chosen} link=${link} />
         <${TaskPanel} key=${chosen.task} jobId=${jobId} task=${job.tasks[chosen.task]} chosen=${chosen} alone=${tasks.length === 1} done=${reload} link=${link} />
@@ -55,6 +57,21 @@ function Whole({ jobId, job, query, reload }) {
     <//>
   `;
 }
+
+/** Scroll to the log of what was chosen last, if it is out of sight; where the page begins nobody chose it. */
+function useInSight(place, chosen) {
+  const last = useRef(chosen);
+  useEffect(() => {
+    if (last.current === chosen) return;
+    last.current = chosen;
+    const run = place.current.querySelector(".run-place");
+    const top = run?.getBoundingClientRect().top ?? 0;
+    if (top < 0 || top > innerHeight * HIGH_ENOUGH) run.scrollIntoView();
+  }, [chosen]);
+}
+
+/** A panel that begins above this share of the window is seen. */
+const HIGH_ENOUGH = 0.75;
 
 /** Of a job of more tasks than this only those of the chosen one are asked for. */
 const WHY_TASKS_MAX = 200;

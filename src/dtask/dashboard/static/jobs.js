@@ -92,7 +92,7 @@ function Row({ row }) {
     <tr>
       <th scope="row"><${Link} to=${`/jobs/${row.job_id}`} class="job-link"><span class="job-number">${row.job_id}</span><span class="break">${row.name || html`<span class="dim">no name</span>`}</span><//></th>
       <td data-label="State"><span class="state-cell"><${StateBadge} state=${row.state} />${row.cancelled && !isEnd(row.state) && html`<span class="dim">being cancelled</span>`}</span></td>
-      <td data-label="Tasks ended"><${TaskProgress} tasks=${row.tasks} state=${row.state} /></td>
+      <td data-label="Tasks ended"><${TaskProgress} tasks=${row.tasks} /></td>
       <td data-label="Queue">${row.queue}</td>
       <td data-label="Priority" class="number">${row.priority === 0 ? html`<span class="none">0</span>` : row.priority}</td>
       <td data-label="Submitted" class="number"><${Age} at=${row.submitted_at} /></td>

@@ -61,8 +61,7 @@ function FleetPanel({ live }) {
     return html`
       <${Panel} title="Fleet" class="fill">
         <${Empty} title="No worker has reported yet" command="dtask-worker --scheduler ${location.origin}">
-          Start one on each machine that should run tasks. To try things on this one alone, <code>dtask up</code> runs
-          a scheduler and two workers.
+          Start one on each machine that should run tasks.
         <//>
       <//>`;
   }

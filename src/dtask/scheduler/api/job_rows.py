@@ -411,7 +411,13 @@ def _progress(tasks: list[TaskRow]) -> Progress:
     counts: Counter[State] = Counter()
     for row in tasks:
         counts.update({row.state: 1} if row.counts is None else _counts(row))
-    return Progress(counts.total(), sum(counts[state] for state in ENDS), counts[State.FAILED])
+    return Progress(
+        counts.total(),
+        sum(counts[state] for state in ENDS),
+        counts[State.FAILED],
+        counts[State.CANCELLED],
+        counts[State.SKIPPED],
+    )
 
 
 def _job_summary(row: JobRow, progress: Progress | None) -> JobSummary:

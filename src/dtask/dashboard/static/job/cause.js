@@ -16,7 +16,7 @@ const WORDS = {
 /** `exit code 3`, `signal 9 (SIGKILL)`, `ran too long`; "" if there is nothing to say. */
 export function causeText({ state, cause, exit_code: code }) {
   if (cause === "exit") return exitText(code);
-  if (cause === "stopped" && state === "cancelled") return ""; // which is the same
+  if (state === "cancelled" && (cause === "stopped" || cause === "lost")) return ""; // the state says it
   return cause ? (WORDS[cause] ?? cause) : "";
 }
 

@@ -1,6 +1,7 @@
 // One task of a graph: its name, its state as shape, colour and word, and how far an array is.
 import { html, memo } from "../html.js";
 import { StateShape, toneOf } from "../parts.js";
+import { fitted } from "./fitted.js";
 import { endedOf, progressOf, totalOf } from "./progress.js";
 
 /** `box` is where it stands; `small`: nothing in it could be read. */
@@ -27,21 +28,13 @@ function drawn({ name, task, box, isSelected, isFocused, small, select }) {
       ${task.counts && html`
         <rect class="graph-bar" x="1" y=${height - 4} width=${Math.max(0, (width - 2) * (endedOf(task) / total))} height="3" />`}
       ${!small && html`
-        <text class="graph-name" x="12" y="19">${shortened(name, width - 24)}</text>
+        <text class="graph-name" x="12" y="19">${fitted(name, width - 22, "600 13px")}</text>
         <svg x="11" y="25" width="12" height="12" overflow="visible"><${StateShape} state=${task.state} /></svg>
-        <text class="graph-state" x="28" y="35">${task.counts ? shortened(`${endedOf(task)} / ${total}${failedText(task)}`, width - 30) : task.state}</text>`}
+        <text class="graph-state" x="28" y="35">${fitted(task.counts ? `${endedOf(task)} / ${total}${failedText(task)}` : task.state, width - 36, "11.5px")}</text>`}
     </g>
   `;
 }
 
 function failedText(task) {
   return task.counts.failed ? `, ${task.counts.failed} failed` : "";
-}
-
-/** A name that fits into so many pixels, its middle left out if it must be. */
-function shortened(name, room) {
-  const most = Math.floor(room / 7.2);
-  if (name.length <= most) return name;
-  const head = Math.ceil((most - 1) / 2);
-  return `${name.slice(0, head)}…${name.slice(name.length - (most - 1 - head))}`;
 }

@@ -49,7 +49,7 @@ export function LogViewer({ place, row, stream, choose }) {
       ${log.error && html`<${ErrorNote} error=${log.error} />`}
       <${LogBody} key=${log.key} lines=${log.lines} numbered=${log.skipped === 0} wrap=${wrap} atEnd=${!fromStart && row.state !== "succeeded"}
                   wanted=${text.toLowerCase()} target=${search?.lines[at] ?? null} label=${`${stream} of ${fileName(place, "")}`}
-                  nothing=${log.state === "over" ? `It wrote nothing to ${stream}.` : "Nothing yet."} />
+                  nothing=${log.state === "over" ? `It wrote nothing to ${stream}.` : `Nothing on ${stream} yet. What it writes to ${stream === "stdout" ? "stderr" : "stdout"} is beside it, above.`} />
       <${Standing} log=${log} row=${row} fromStart=${fromStart} />
     </div>
   `;
@@ -95,7 +95,7 @@ function Missing({ log, fromStart, change }) {
   if (dropped.lines > 0) {
     sentences.push(
       `${plural(dropped.lines, "earlier line")} left the page, which keeps ${count(LINES_MAX)} lines or ` +
-        `${bytes(CHARS_MAX)}. The download has all.`,
+        `${bytes(CHARS_MAX)}. The download has them.`,
     );
   }
   if (sentences.length === 0) return null;
@@ -118,12 +118,13 @@ const STATES = {
 
 function Standing({ log, row, fromStart }) {
   const lines = log.lines.lines + (log.lines.openLine === "" ? 0 : 1);
-  const words = fromStart && log.state === "over" ? "The beginning of the log" : STATES[log.state];
+  const isPart = row.truncated || row.log_lost;
+  const words = log.state === "over" && (fromStart || isPart) ? (fromStart ? "The beginning of the log" : "The attempt has ended; this is what there is") : STATES[log.state];
   return html`
     <p class="log-standing ${log.state}" role="status">
       <span>${words}</span>
       <span class="dim">${plural(lines, "line")}${log.state === "over" || lines > 0 ? `, ${bytes(log.read)} read` : ""}</span>
-      ${row.truncated && html`<span class="tone-warn">It wrote more than is kept.</span>`}
+      ${row.truncated && html`<span class="tone-warn">It wrote more than is kept: the rest was not.</span>`}
       ${row.log_lost && html`<span class="tone-warn">Some of it was lost with its worker.</span>`}
     </p>
   `;

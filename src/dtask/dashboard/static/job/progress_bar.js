@@ -22,14 +22,14 @@ export function Progress({ counts, numbers = true }) {
   `;
 }
 
-/** The same for a row of the list of jobs: `{total, ended, failed}`. */
-export function TaskProgress({ tasks, state }) {
+/** The same for a row of the list of jobs: `{total, ended, failed, cancelled, skipped}`. */
+export function TaskProgress({ tasks }) {
   if (!tasks) return html`<span class="none">–</span>`;
-  const { total, ended, failed } = tasks;
-  const rest = state === "cancelled" || state === "skipped" ? state : "succeeded";
+  const { total, ended, failed, cancelled, skipped } = tasks;
+  const succeeded = ended - failed - cancelled - skipped;
   return html`
     <span class="progress-row">
-      <${Progress} counts=${{ [rest]: ended - failed, failed, pending: total - ended }} />
+      <${Progress} counts=${{ succeeded, failed, cancelled, skipped, pending: total - ended }} />
       ${failed > 0 && html`<span class="tone-bad nowrap">${count(failed)} failed</span>`}
     </span>
   `;

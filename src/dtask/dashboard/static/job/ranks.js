@@ -1,5 +1,5 @@
 // A layout for graphs that are too large for dagre: columns by depth, in a straight sweep.
-export const NODE = { height: 46, gapX: 56, gapY: 14, widthMin: 120, widthMax: 220 };
+export const NODE = { height: 46, gapX: 56, gapY: 14, widthMin: 132, widthMax: 240 };
 
 /** Tasks of one depth that stand above each other; more of them go on in another column. */
 const ROWS_MAX = 40;
@@ -7,7 +7,7 @@ const SWEEPS = 3;
 
 /** The width of a task's box, by the length of its name. */
 export function widthOf(name) {
-  return Math.max(NODE.widthMin, Math.min(NODE.widthMax, 44 + 7.4 * name.length));
+  return Math.max(NODE.widthMin, Math.min(NODE.widthMax, 40 + 8.4 * name.length));
 }
 
 /** The longest way from a task without needs to each task; `needs` has no cycle. */

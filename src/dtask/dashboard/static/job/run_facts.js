@@ -4,7 +4,7 @@ import { bytes, duration } from "../formats.js";
 import { html } from "../html.js";
 import { Lasting, StateBadge, Time } from "../parts.js";
 import { Link, pathOf as pagePath } from "../router.js";
-import { causeText, shownState } from "./cause.js";
+import { causeText, exitText, shownState } from "./cause.js";
 import { pathOf, whose } from "./log_reader.js";
 
 /** `place` is `{jobId, task, index, attempt}`, `row` the attempt. */
@@ -18,7 +18,7 @@ export function RunFacts({ place, row }) {
       <dt>Given to it</dt><dd><${Time} at=${row.scheduled_at} /></dd>
       <dt>Started</dt><dd>${row.started_at === undefined ? html`<span class="dim">not yet</span>` : html`<${Time} at=${row.started_at} />`}</dd>
       <dt>${held ? "Runs for" : "Took"}</dt><dd><${Lasting} from=${row.started_at} to=${held ? null : (row.ended_at ?? row.started_at)} /></dd>
-      ${row.exit_code !== undefined && row.cause !== "exit" && html`<dt>Exit code</dt><dd>${row.exit_code}</dd>`}
+      ${row.exit_code !== undefined && row.cause !== "exit" && html`<dt>Ended by</dt><dd>${exitText(row.exit_code)}</dd>`}
       <dt>CPU time</dt><dd>${duration(row.cpu_s)}</dd>
       <dt>Most memory</dt><dd>${bytes(row.max_rss_bytes)}</dd>
       <dt>Result</dt><dd>${resultOf(place, row, held)}</dd>

@@ -33,7 +33,7 @@ export function TaskPanel({ jobId, task, chosen, alone, done, link }) {
       <//>`}
     ${needsElement
       ? html`<${Panel} title="Definition"><${Definition} jobId=${jobId} name=${chosen.task} /><//>`
-      : html`<${Runs} key=${`${chosen.task} ${index}`} jobId=${jobId} task=${task} chosen=${chosen} title=${title} alone=${alone} done=${done} link=${link} />`}
+      : html`<div class="run-place"><${Runs} key=${`${chosen.task} ${index}`} jobId=${jobId} task=${task} chosen=${chosen} title=${title} alone=${alone} done=${done} link=${link} /></div>`}
   `;
 }
 

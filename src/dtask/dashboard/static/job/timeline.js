@@ -4,6 +4,7 @@ import { html, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { now, useNow } from "../live.js";
 import { ErrorNote, Loading } from "../parts.js";
 import { causeText, shownState } from "./cause.js";
+import { fitted } from "./fitted.js";
 import { lanesOf, ticks } from "./lanes.js";
 import { useFresh } from "./fresh.js";
 
@@ -66,8 +67,7 @@ function Picture({ attempts, names, at, select, selected }) {
 }
 
 function Row({ row, x, at, labels, select, selected }) {
-  const most = Math.max(3, Math.floor((labels - 12) / 7));
-  const label = row.task.length > most ? `${row.task.slice(0, most - 1)}…` : row.task;
+  const label = fitted(row.task, labels - 12, "12px");
   return html`
     <g transform=${`translate(0 ${row.top})`}>
       <text class="timeline-name" x="0" y=${LANE_PX / 2 + 4}><title>${row.task}</title>${label}</text>
