@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -80,6 +81,35 @@ def test_signing_out_ends_the_session_whoever_kept_the_cookie(browser: httpx.Cli
     assert "session is over" in refused.json()["error"]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/live", "/api/v1/events"])
+def test_what_is_followed_with_a_session_ends_with_it(browser: httpx.Client, path: str) -> None:
+    with browser.stream("GET", path, timeout=servers.PATIENCE_S) as stream:
+        assert stream.status_code == 200
+        with httpx.Client(base_url=browser.base_url, verify=False) as another_tab:
+            another_tab.cookies.update(browser.cookies)
+            another_tab.headers["origin"] = browser.headers["origin"]
+            assert another_tab.delete("/api/v1/session").status_code == 200
+        assert b"".join(stream.iter_bytes()), "it ends as an answer does, and is not cut off"
+
+
+def test_who_waits_with_a_session_is_told_that_it_is_over(
+    browser: httpx.Client, operator: httpx.Client
+) -> None:
+    job = {"command": ["true"], "tags": ["nowhere"]}
+    job_id = operator.post("/api/v1/jobs", json=job).json()["job_id"]
+
+    def wait() -> httpx.Response:
+        return browser.get(f"/api/v1/jobs/{job_id}?wait_s=60", timeout=servers.PATIENCE_S)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait)
+        cookies = {"cookie": "; ".join(f"{name}={word}" for name, word in browser.cookies.items())}
+        origin = {"origin": browser.headers["origin"]}
+        httpx.delete(f"{browser.base_url}/api/v1/session", headers=cookies | origin, verify=False)
+        answer = waiting.result()
+    assert (answer.status_code, answer.json()["code"]) == (401, "no_token")
+
+
 @pytest.mark.parametrize("origin", ["http://localhost:1", "http://127.0.0.1:1", "null", None])
 def test_a_page_of_another_port_changes_nothing_with_our_cookie(
     browser: httpx.Client, origin: str | None
@@ -150,9 +180,13 @@ def test_codes_and_sessions_end_in_time(tmp_path: Path) -> None:
         clock.advance(1)
         with pytest.raises(Denied):
             await sessions.open(late.word)
-        clock.advance(SESSION_S - 2)
+        clock.advance(SESSION_S - 1.05)
         assert sessions.end_of(cookie) == session.expires_at
+        over = asyncio.create_task(sessions.over(cookie))
+        await asyncio.sleep(0)
+        assert not over.done()
         clock.advance(1)
+        await over
         assert sessions.end_of(cookie) is None
 
     asyncio.run(main())

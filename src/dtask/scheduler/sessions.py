@@ -6,6 +6,8 @@ scheduler keeps hashes alone, in `DATA/sessions`, so that a restart signs nobody
 reads the file can't come in with it.
 """
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -51,6 +53,8 @@ class Sessions:
         #: Hashes, and when they are good no more; the oldest first.
         self._codes: dict[str, float] = {}
         self._sessions = _read(path, now())
+        #: Of those sessions for whose end somebody waits.
+        self._ends: dict[str, asyncio.Event] = {}
         self._writer = Aside("dtask-sessions")
 
     def code(self) -> Secret:
@@ -68,6 +72,7 @@ class Sessions:
                 code="wrong_code",
             )
         _drop(self._sessions, self._now(), SESSIONS_MAX)
+        self._tell()
         session = _add(self._sessions, self._now() + SESSION_S)
         await self._save()
         return session
@@ -77,9 +82,19 @@ class Sessions:
         expires_at = self._sessions.get(self._named(cookies), 0.0)
         return expires_at if expires_at > self._now() else None
 
+    async def over(self, cookies: bytes) -> None:
+        """Wait until the session among a request's cookies is over."""
+        name = self._named(cookies)
+        while (left_s := self._sessions.get(name, 0.0) - self._now()) > 0:
+            end = self._ends.setdefault(name, asyncio.Event())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await end.wait()
+
     async def end(self, cookies: bytes) -> None:
         """Sign out."""
         if self._sessions.pop(self._named(cookies), None) is not None:
+            self._tell()
             await self._save()
 
     def close(self) -> None:
@@ -93,6 +108,11 @@ class Sessions:
             if name.startswith(self._prefix):
                 return _hash(name[len(self._prefix) :])
         return ""
+
+    def _tell(self) -> None:
+        """Let those know who wait for the end of a session that is over."""
+        for name in self._ends.keys() - self._sessions.keys():
+            self._ends.pop(name).set()
 
     async def _save(self) -> None:
         text = json.dumps(self._sessions)

@@ -13,7 +13,7 @@ another (Sec-Fetch-Site, which no page can set).
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from hmac import compare_digest
 from typing import Final
 
@@ -128,12 +128,21 @@ class Access:
             raise _foreign()
         return True
 
+    def session_of(self, headers: Headers) -> Callable[[], Awaitable[None]] | None:
+        """What waits until the session is over that opens this request; None if none does."""
+        cookies = b""
+        for name, value in headers:
+            if name == b"authorization":
+                return None
+            if name == b"cookie":
+                cookies = value
+        if not cookies or self._sessions.end_of(cookies) is None:
+            return None
+        return functools.partial(self._sessions.over, cookies)
+
     def _refusal(self, browser: dict[int, bytes]) -> Denied:
         if self._sessions.cookie.encode() in browser.get(_COOKIE, b""):
-            return Denied(
-                "This browser's session is over: `dtask dashboard` opens another.",
-                code="no_token",
-            )
+            return session_is_over()
         return Denied(
             "This needs the token: send it as `authorization: Bearer TOKEN`.", code="no_token"
         )
@@ -158,6 +167,13 @@ class Access:
                 "`authorization: Bearer TOKEN` with the token of its token file.",
                 code="wrong_token",
             )
+
+
+def session_is_over() -> Denied:
+    """The refusal of a browser that was signed in."""
+    return Denied(
+        "This browser's session is over: `dtask dashboard` opens another.", code="no_token"
+    )
 
 
 def check_origin(headers: Headers) -> bytes | None:

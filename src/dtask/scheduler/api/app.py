@@ -39,6 +39,7 @@ from dtask.scheduler.api.release import Releases
 from dtask.scheduler.api.request_id import echoing, request_id
 from dtask.scheduler.api.schedule import Questions
 from dtask.scheduler.api.sessions import Codes, SessionLooks, SignIns, SignOuts
+from dtask.scheduler.api.signed_in import SignedIn
 from dtask.scheduler.api.submit import Submits
 from dtask.scheduler.api.tasks import Attempts, Elements, TaskLooks
 from dtask.scheduler.api.workers import Drains, Listing, WorkerLooks
@@ -182,6 +183,13 @@ class _Guarded:
                 needs_token=entry.needs is Needs.TOKEN,
                 reads=scope["method"] in _READS,
             )
+        reads = scope["method"] in _READS
+        if trusted and reads and (over := self._access.session_of(scope["headers"])) is not None:
+            signed_in = SignedIn(receive, send, over)
+            await signed_in.until_over(
+                entry.endpoint(scope, signed_in.receive, signed_in.send, trusted)
+            )
+            return
         await entry.endpoint(scope, receive, send, trusted)
 
 
