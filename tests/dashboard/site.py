@@ -171,8 +171,7 @@ def assert_accessible(page: Page) -> None:
 
 
 def assert_no_sideways_scroll(page: Page) -> None:
-    """The page fits its window; what is wider scrolls inside itself."""
-    wide, window = page.evaluate(
-        "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    """The page fits its window, once that has settled; what is wider scrolls inside itself."""
+    page.wait_for_function(
+        "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     )
-    assert wide <= window

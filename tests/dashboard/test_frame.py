@@ -115,8 +115,9 @@ def test_a_lost_scheduler_is_told_of_and_so_is_its_return(
     expect(told).to_contain_text("Connection lost. Showing the state of")
     expect(page.get_by_text("Not live")).to_be_visible()
     expect(page.get_by_role("link", name="only")).to_be_visible()
+    page.get_by_role("link", name="Workers", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("could not be loaded from the scheduler")
     with servers.running_scheduler(data=data, port=port):
-        expect(told).to_have_text("Connected again: the scheduler was restarted.")
         expect(page.get_by_text("No worker has reported yet")).to_be_visible()
         expect(page.locator(".pulse.live")).to_be_visible()
 

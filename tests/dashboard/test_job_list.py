@@ -72,6 +72,13 @@ def test_a_hundred_thousand_jobs_are_paged_through(jobs: Cluster, page: Page) ->
         expect(page.locator(".job-number").first).to_have_text(str(ENDED - 50 * turn))
     page.get_by_role("button", name="Previous").click()
     expect(page.locator(".job-number").first).to_have_text(str(ENDED - 100))
+    for turn in (3, 2, 1, 0):  # back through the pages as they were looked at
+        page.go_back()
+        expect(page.locator(".job-number").first).to_have_text(str(ENDED - 50 * turn))
+    page.go_forward()
+    expect(page.locator(".job-number").first).to_have_text(str(ENDED - 50))
+    page.get_by_role("button", name="Previous").click()
+    expect(page.locator(".job-number").first).to_have_text(str(ENDED))
     page.goto(f"{jobs.site.url}/dashboard/#/jobs?before=31")
     expect(page.locator(".jobs tbody tr")).to_have_count(30)
     assert shown(page) == list(range(30, 0, -1))
