@@ -62,16 +62,25 @@ function Whole({ jobId, job, query, reload }) {
 function useInSight(place, chosen) {
   const last = useRef(chosen);
   useEffect(() => {
-    if (last.current === chosen) return;
+    if (last.current === chosen) return undefined;
     last.current = chosen;
     const run = place.current.querySelector(".run-place");
     const top = run?.getBoundingClientRect().top ?? 0;
-    if (top < 0 || top > innerHeight * HIGH_ENOUGH) run.scrollIntoView();
+    if (top >= 0 && top < innerHeight * HIGH_ENOUGH) return undefined;
+    const observer = new ResizeObserver(() => run.scrollIntoView()); // again when its log is there
+    observer.observe(run);
+    const timer = setTimeout(() => observer.disconnect(), COMES_MS);
+    return () => {
+      clearTimeout(timer);
+      observer.disconnect();
+    };
   }, [chosen]);
 }
 
 /** A panel that begins above this share of the window is seen. */
-const HIGH_ENOUGH = 0.75;
+const HIGH_ENOUGH = 0.6;
+/** So long what was chosen may take to be there. */
+const COMES_MS = 500;
 
 /** Of a job of more tasks than this only those of the chosen one are asked for. */
 const WHY_TASKS_MAX = 200;
