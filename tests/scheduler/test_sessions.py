@@ -123,7 +123,7 @@ def test_a_page_of_another_port_changes_nothing_with_our_cookie(
             assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin"), path
 
 
-@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/events"])
+@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/events", "/api/v1/live"])
 @pytest.mark.parametrize(
     "headers",
     [{"sec-fetch-site": "same-site"}, {"sec-fetch-site": "cross-site"}, {"origin": "http://x:1"}],
