@@ -49,28 +49,28 @@ def test_a_body_is_decoded_into_its_type() -> None:
     ("body", "raw", "field", "sentence"),
     [
         (SCHEDULE, b"{}", "task_id", "task_id: it is missing."),
-        (SCHEDULE, b'{"task_id":7}', "task_id", "task_id: expected str, got int."),
-        (SCHEDULE, b'{"task_id":""}', "task_id", "task_id: expected str of length >= 1."),
-        (SCHEDULE, b'{"task_id":null}', "task_id", "task_id: expected str, got null."),
-        (SCHEDULE, b"[]", "$", "The body: expected object, got array."),
-        (SCHEDULE, b"null", "$", "The body: expected object, got null."),
+        (SCHEDULE, b'{"task_id":7}', "task_id", "task_id: expected a string, got a whole number."),
+        (SCHEDULE, b'{"task_id":""}', "task_id", "task_id: expected a string of length >= 1."),
+        (SCHEDULE, b'{"task_id":null}', "task_id", "task_id: expected a string, got null."),
+        (SCHEDULE, b"[]", "$", "The body: expected an object, got a list."),
+        (SCHEDULE, b"null", "$", "The body: expected an object, got null."),
         (
             SCHEDULE,
             b'{"task_id":"t","required_tags":"gpu"}',
             "required_tags",
-            "required_tags: expected array | null, got str.",
+            "required_tags: expected a list or null, got a string.",
         ),
         (
             SCHEDULE,
             b'{"task_id":"t","required_tags":["gpu",["cpu"]]}',
             "required_tags[1]",
-            "required_tags[1]: expected str, got array.",
+            "required_tags[1]: expected a string, got a list.",
         ),
         (
             SCHEDULE,
             b'{"task_id":"t","ttl_s":3601}',
             "ttl_s",
-            "ttl_s: expected float <= 3600.0.",
+            "ttl_s: expected a number <= 3600.0.",
         ),
         (
             SCHEDULE,
@@ -94,13 +94,16 @@ def test_a_body_is_decoded_into_its_type() -> None:
             HEARTBEAT,
             heartbeat(b'"tasks":[{"task_id":"a","fence":-1}]'),
             "tasks[0].fence",
-            "tasks[0].fence: expected int >= 0.",
+            "tasks[0].fence: expected a whole number >= 0.",
         ),
         (
             HEARTBEAT,
             heartbeat(b'"metrics":{"a":[1]}'),
             "metrics[...]",
-            "metrics[...]: expected bool | int | float | str | null, got array.",
+            (
+                "metrics[...]: expected true or false, a whole number, a number, a string or null, "
+                "got a list."
+            ),
         ),
         (
             HEARTBEAT,

@@ -50,7 +50,7 @@ def test_what_is_kept_is_the_spec_again() -> None:
 @pytest.mark.parametrize(
     ("raw", "field", "sentence"),
     [
-        (b"[]", "$", "The body: expected object, got array."),
+        (b"[]", "$", "The body: expected an object, got a list."),
         (b"{", "$", "The body is not JSON: input data was truncated."),
         (b"{}", "$", "The body says nothing to run: expected command or tasks."),
         (b'{"name":"x"}', "$", "The body says nothing to run: expected command or tasks."),
@@ -59,16 +59,16 @@ def test_what_is_kept_is_the_spec_again() -> None:
             "tasks",
             "tasks: a job has tasks, or it is one command: expected only one of the two.",
         ),
-        (b'{"tasks":{}}', "tasks", "tasks: expected object of length >= 1."),
-        (b'{"tasks":7}', "tasks", "tasks: expected object, got int."),
-        (b'{"command":[]}', "command", "command: expected array of length >= 1."),
-        (b'{"command":"x"}', "command", "command: expected array, got str."),
-        (b'{"tasks":{"a":"x"}}', "tasks.a", "tasks.a: expected object, got str."),
+        (b'{"tasks":{}}', "tasks", "tasks: expected an object of length >= 1."),
+        (b'{"tasks":7}', "tasks", "tasks: expected an object, got a whole number."),
+        (b'{"command":[]}', "command", "command: expected a list of length >= 1."),
+        (b'{"command":"x"}', "command", "command: expected a list, got a string."),
+        (b'{"tasks":{"a":"x"}}', "tasks.a", "tasks.a: expected an object, got a string."),
         (b'{"tasks":{"a":{}}}', "tasks.a.command", "tasks.a.command: it is missing."),
         (
             b'{"tasks":{"a":{"command":["x"]},"b":{"command":[1]}}}',
             "tasks.b.command[0]",
-            "tasks.b.command[0]: expected str, got int.",
+            "tasks.b.command[0]: expected a string, got a whole number.",
         ),
         (
             b'{"tasks":{"a":{"command":["x"],"retry":{"maxx":1}}}}',
@@ -86,7 +86,7 @@ def test_what_is_kept_is_the_spec_again() -> None:
         (
             b'{"command":["x"],"array":0}',
             "array",
-            "array: expected int >= 1.",
+            "array: expected a whole number >= 1.",
         ),
         (b'{"command":["x"],"key":"a\\nb"}', "key", "key: expected 1 to 128 printable characters."),
         (

@@ -76,7 +76,7 @@ def test_a_batch_holds_at_most_ten_thousand_tasks() -> None:
         if good:
             assert len(batch.decode(raw).tasks) == count
         else:
-            with pytest.raises(InvalidRequest, match="tasks: expected array of length <= 10000"):
+            with pytest.raises(InvalidRequest, match="tasks: expected a list of length <= 10000"):
                 batch.decode(raw)
 
 

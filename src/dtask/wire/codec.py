@@ -19,6 +19,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _PLACE = re.compile(r" - at `(?:key in )?\$(.*)`$")
 _INDEX = re.compile(r"\[[^]]*\]")
+_TYPES = re.compile(r"`((?:\w+ \| )*\w+)`")
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 
 
@@ -73,7 +74,7 @@ class Body(Generic[T]):
             return _malformed(f"The body is not JSON: {_lower(reason)}.")
         text = str(error)
         place = found.group(1).lstrip(".") if (found := _PLACE.search(text)) else ""
-        text = _PLACE.sub("", text)
+        text = _TYPES.sub(_in_words, _PLACE.sub("", text))
         if named := _NAMED.fullmatch(text):
             inside, place = place, f"{place}.{named.group(2)}".lstrip(".")
             if named.group(1) == "contains unknown":
@@ -109,6 +110,26 @@ class Body(Generic[T]):
             if words:
                 return words
         return []
+
+
+#: Kinds of values by msgspec's names for them.
+_KINDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+def _in_words(types: re.Match[str]) -> str:
+    """`array | null` as `a list or null`."""
+    names = types.group(1).split(" | ")
+    if not _KINDS.keys() & names:
+        return types.group(0)  # a name of something else
+    *first, last = (_KINDS.get(name, name) for name in names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 @functools.cache
