@@ -108,3 +108,14 @@ def test_what_a_client_cancels_was_neither_lost_nor_retried(jobs: Env) -> None:
     counted = tallied(jobs)
     assert (counted.ends, counted.ended[State.CANCELLED]) == (1, 1)
     assert (counted.retried, counted.requeued, counted.lost) == (0, 0, 0)
+
+
+def test_latencies_are_put_aside_until_they_are_taken_in() -> None:
+    tallies = Tallies()
+    tallies.latencies += [0.00007, 0.3]
+    assert sum(tallies.latency.counts) == 0
+    tallies.fold()
+    tallies.fold()
+    assert sum(tallies.latency.counts) == 2
+    assert tallies.latency.total == pytest.approx(0.30007)
+    assert tallies.latencies == []

@@ -138,6 +138,7 @@ class History:
 
     def _count(self) -> _Count:
         tallies = self._tallies
+        tallies.fold()
         return _Count(
             self._now(),
             tallies.placements,

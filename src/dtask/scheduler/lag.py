@@ -1,4 +1,7 @@
-"""How late the event loop wakes up: what keeps it busy keeps everyone else waiting."""
+"""How late the event loop wakes up: what keeps it busy keeps everyone else waiting.
+
+Whoever wakes up ten times a second also takes in what was put aside to be counted.
+"""
 
 import asyncio
 import time
@@ -16,3 +19,4 @@ async def watch_lag(tallies: Tallies) -> None:
         due = time.monotonic() + EVERY_S
         await asyncio.sleep(EVERY_S)
         tallies.lag.add(max(0.0, time.monotonic() - due))
+        tallies.fold()

@@ -64,6 +64,7 @@ class Metrics:
         with contextlib.suppress(TimeoutError, Unavailable):
             jobs = await asyncio.wait_for(self._loop.post(CountTasks()), STORE_S)
         cluster = self._loop.cluster
+        self._loop.tallies.fold()
         return Reading(
             now=self._clock.now(),
             tallies=self._loop.tallies,

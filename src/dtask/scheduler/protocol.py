@@ -369,7 +369,8 @@ class Connection(HttpToolsProtocol):
             self._phase = Phase.NEXT_REQUEST
             return
         self._phase = Phase.ANSWER
-        cast("dict[str, Any]", cycle.scope)[COMPLETE_AT] = time.perf_counter()
+        scope: Any = cycle.scope  # which is typed as ASGI has it
+        scope[COMPLETE_AT] = time.perf_counter()
         cycle.more_body = False
         cycle.message_event.set()
 

@@ -55,7 +55,7 @@ class Questions:
         if not isinstance(answer, Placement):
             messages = refusal_messages(answer)
             tallies.refusals += 1
-            tallies.latency.add(perf_counter() - scope[COMPLETE_AT])
+            tallies.latencies.append(perf_counter() - scope[COMPLETE_AT])
             for message in messages:
                 await send(message)
             return
@@ -64,6 +64,6 @@ class Questions:
         else:
             out = encode(placed(answer))
         tallies.placements += 1
-        tallies.latency.add(perf_counter() - scope[COMPLETE_AT])
+        tallies.latencies.append(perf_counter() - scope[COMPLETE_AT])
         await send(ok_start(len(out)))
         await send({"type": "http.response.body", "body": out})
