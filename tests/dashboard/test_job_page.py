@@ -276,6 +276,17 @@ def test_a_million_elements_are_cells_of_many_that_open(jobs: Cluster, page: Pag
     jobs.site.ask("DELETE", f"/jobs/{job_id}")
 
 
+def test_an_attempt_that_is_chosen_in_a_long_list_comes_into_sight(
+    jobs: Cluster, page: Page
+) -> None:
+    job_id = jobs.submit(command=sh("echo item {}"), array=20)
+    jobs.await_state(job_id, "succeeded")
+    jobs.site.open(page, f"/jobs/{job_id}?view=attempts")
+    page.get_by_role("link", name="[7]#1").click()
+    expect(log(page)).to_have_text("item 7")
+    expect(log(page)).to_be_in_viewport()
+
+
 def test_attempts_are_bars_in_time(jobs: Cluster, page: Page) -> None:
     job_id = jobs.submit(
         tasks={

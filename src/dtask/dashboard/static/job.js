@@ -58,15 +58,23 @@ function Whole({ jobId, job, query, reload }) {
   `;
 }
 
-/** Scroll to the log of what was chosen last, if it is out of sight; where the page begins nobody chose it. */
+/** Scroll to the log of what was chosen in the graph or in a list, if nothing of it is in sight. */
 function useInSight(place, chosen) {
+  const clicked = useRef(false); // there, and not among the elements, which are beside their log
+  useEffect(() => {
+    const heed = (event) => {
+      clicked.current = event.target.closest(".views") !== null;
+    };
+    place.current.addEventListener("click", heed, { capture: true });
+    return () => place.current?.removeEventListener("click", heed, { capture: true });
+  }, []);
   const last = useRef(chosen);
   useEffect(() => {
     if (last.current === chosen) return undefined;
     last.current = chosen;
     const run = place.current.querySelector(".run-place");
     const top = run?.getBoundingClientRect().top ?? 0;
-    if (top >= 0 && top < innerHeight * HIGH_ENOUGH) return undefined;
+    if (!clicked.current || top < innerHeight - SEEN_PX) return undefined;
     const observer = new ResizeObserver(() => run.scrollIntoView()); // again when its log is there
     observer.observe(run);
     const timer = setTimeout(() => observer.disconnect(), COMES_MS);
@@ -77,8 +85,8 @@ function useInSight(place, chosen) {
   }, [chosen]);
 }
 
-/** A panel that begins above this share of the window is seen. */
-const HIGH_ENOUGH = 0.6;
+/** So much of a log above the end of the window is enough to see it. */
+const SEEN_PX = 160;
 /** So long what was chosen may take to be there. */
 const COMES_MS = 500;
 

@@ -36,7 +36,7 @@ export function CommandForm() {
     <${Field} key=${name} name=${name} label=${label} value=${values[name] ?? ""} change=${change} refused=${wrongs.get(name) ?? null} ...${rest} />`;
   return html`
     <form class="command-form" ref=${form} onSubmit=${submit} novalidate>
-      ${field("command", "Command", { rows: 3, mono: true, placeholder: "python train.py --epochs 3", autofocus: true })}
+      ${field("command", "Command", { rows: 3, mono: true, placeholder: "python train.py --epochs 3" })}
       <${Words} values=${values} change=${change} isRefused=${wrongs.has("command")} />
       <div class="form-grid">
         ${field("name", "Name", { hint: "For people; by default the command" })}
@@ -76,10 +76,10 @@ function QueueField({ field }) {
     <datalist id=${list}>${queues.map(({ name }) => html`<option key=${name} value=${name} />`)}</datalist>`;
 }
 
-function Field({ name, label, value, change, refused, rows, mono, hint, placeholder, numeric, list, autofocus }) {
+function Field({ name, label, value, change, refused, rows, mono, hint, placeholder, numeric, list }) {
   const id = useId();
   const shared = {
-    id, name, value, placeholder, list, autofocus, class: mono ? "mono" : "", spellcheck: false, autocomplete: "off", autocapitalize: "off",
+    id, name, value, placeholder, list, class: mono ? "mono" : "", spellcheck: false, autocomplete: "off", autocapitalize: "off",
     inputmode: numeric ? "decimal" : undefined, "aria-invalid": refused ? "true" : undefined, "aria-describedby": `${id}-said`,
     onInput: (event) => change(name, event.currentTarget.value),
   };
