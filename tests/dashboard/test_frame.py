@@ -50,6 +50,15 @@ def test_signing_out_ends_the_session(page: Page, site: Site) -> None:
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+def test_who_could_not_be_signed_out_is_told_so(page: Page, site: Site, expected: set[str]) -> None:
+    expected.add("ERR_FAILED")
+    site.open(page)
+    page.route("**/api/v1/session", lambda route: route.abort())
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("alert")).to_contain_text("Still signed in")
+    expect(page.locator(".pulse.live")).to_be_visible()
+
+
 def test_signing_out_in_one_tab_signs_out_the_others(page: Page, site: Site) -> None:
     site.open(page)
     other = page.context.new_page()

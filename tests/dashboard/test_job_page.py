@@ -242,6 +242,8 @@ def test_what_waits_says_why(jobs: Cluster, page: Page) -> None:
     jobs.site.open(page, f"/jobs/{job_id}")
     expect(page.locator(".why")).to_contain_text("No worker can take it (tpu).")
     expect(page.locator(".run-log")).to_contain_text("It has not been run yet: there is no log.")
+    jobs.site.beat("tensors", resource_tags=["tpu"])  # the job has not changed, but the reason has
+    expect(page.locator(".why")).to_contain_text("1 has no open channel")
     jobs.site.ask("DELETE", f"/jobs/{job_id}")
     expect(page.locator(".job-state")).to_have_text("cancelled")
 

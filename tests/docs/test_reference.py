@@ -72,7 +72,15 @@ LIMITS = (
 NO_LIMITS = {
     "WHOLE",
     *(state.name for state in State),
-    *("EVERY_S", "BEAT_S", "STORE_S", "LOAD_EVERY_S", "RATE_POINTS", "SLICE_WORKERS"),
+    *(
+        "EVERY_S",
+        "BEAT_S",
+        "LATE_TOLD_S",
+        "STORE_S",
+        "LOAD_EVERY_S",
+        "RATE_POINTS",
+        "SLICE_WORKERS",
+    ),
     *("FAILED_S", "WAIT_S", "LATE_S"),
 }
 

@@ -15,6 +15,7 @@ import pytest
 import servers
 import workers
 from dtask.scheduler import feed as feeding
+from dtask.scheduler.api import failures
 from dtask.scheduler.api.openapi import description
 from dtask.wire.jobs import LONG_BYTES
 
@@ -504,7 +505,9 @@ def test_a_job_of_several_tasks_tells_how_they_hang_together(operator: httpx.Cli
     assert refused(operator.get("/api/v1/jobs/999999/attempts")) == (404, "no_job")
 
 
-def test_what_failed_alike_stands_together(operator: httpx.Client) -> None:
+def test_what_failed_alike_stands_together(
+    operator: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operator.put("/api/v1/queues/letters", json={})
     array = {"command": ["sh", "-c", "test {} = 1 || exit 7"], "array": 3}
     job = {"name": "dead", "queue": "letters", "tasks": {"t": array}}
@@ -522,6 +525,9 @@ def test_what_failed_alike_stands_together(operator: httpx.Client) -> None:
     assert "no-such-program" in by_cause["start_failed"]["error"]
     limited = operator.get("/api/v1/failures?queue=letters&limit=1").json()
     assert (len(limited["groups"]), limited["complete"]) == (1, False)
+    monkeypatch.setattr(failures, "ELEMENTS_MAX", 1)
+    cut = operator.get("/api/v1/failures?queue=letters").json()
+    assert cut["complete"] is False, "of each array one element was looked at"
     operator.post(f"/api/v1/jobs/{third}/retry", json={"again": "failed"})
     operator.delete(f"/api/v1/jobs/{third}")
     ended(operator, third)

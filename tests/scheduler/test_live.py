@@ -204,6 +204,17 @@ def test_nothing_is_sent_when_nothing_has_changed_but_now_and_then_a_sign_of_lif
     play(story)
 
 
+def test_viewers_that_come_together_are_one_look() -> None:
+    async def story(site: Site) -> None:
+        site.beat()
+        before = site.live.last
+        told = await asyncio.gather(*(site.live.snapshot() for _ in range(20)))
+        assert len(set(told)) == 1
+        assert site.live.last == before + 1
+
+    play(story)
+
+
 def test_the_last_messages_can_be_read_again_and_no_more() -> None:
     async def story(site: Site) -> None:
         first = site.live.last
@@ -415,6 +426,7 @@ def test_jobs_that_failed_are_told_for_an_hour() -> None:
         assert await site.attention() == [
             ("jobs_failed", "warning", "1 job failed in the last hour.")
         ]
+        site.loop.handle(Tick())
         site.clock.advance(FAILED_S + 1)
         site.beat()
         assert await site.attention() == []
@@ -452,6 +464,21 @@ def test_what_fits_nowhere_is_told_before_anybody_asks() -> None:
         site.beat("w2", ("gpu", "quantum"))
         await site.attach("w2")
         assert await site.attention() == []
+
+    play(story)
+
+
+def test_counts_of_a_store_that_hangs_are_not_shown_as_those_of_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(site: Site) -> None:
+        site.beat()
+        assert (await site.totals()).tasks is not None
+        monkeypatch.setattr(site.loop, "post", lambda _: asyncio.get_running_loop().create_future())
+        assert (await site.totals()).tasks is not None
+        for one in (site.live._stats, site.live._queues):
+            one._old_at = 0.0
+        assert (await site.totals()).tasks is None
 
     play(story)
 

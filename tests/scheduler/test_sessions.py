@@ -65,6 +65,22 @@ def test_a_code_is_good_once(scheduler: servers.RunningScheduler, operator: http
     assert "dtask dashboard" in again.json()["error"]
 
 
+def test_a_session_makes_no_codes(browser: httpx.Client) -> None:
+    refused = browser.post("/api/v1/sign-in-codes")
+    assert (refused.status_code, refused.json()["code"]) == (401, "no_token")
+
+
+def test_a_cookie_of_our_name_that_another_port_has_set_shuts_nobody_out(
+    browser: httpx.Client,
+) -> None:
+    ((name, word),) = browser.cookies.items()
+    browser.cookies.clear()
+    browser.headers["cookie"] = f"{name}=of-another; {name}={word}"
+    assert browser.get("/api/v1/jobs").status_code == 200
+    assert browser.delete("/api/v1/session").status_code == 200
+    assert browser.get("/api/v1/jobs").status_code == 401
+
+
 def test_codes_are_for_those_with_the_token(http: httpx.Client) -> None:
     answer = http.post("/api/v1/sign-in-codes")
     assert (answer.status_code, answer.json()["code"]) == (401, "no_token")

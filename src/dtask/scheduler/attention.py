@@ -1,6 +1,5 @@
 """What an operator should look at now, in sentences. Soft: it begins anew with the scheduler."""
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -24,13 +23,17 @@ class Watch:
     """Of one scheduler."""
 
     def __init__(self) -> None:
-        #: When jobs failed, the last ones.
-        self._failed: deque[float] = deque(maxlen=FAILED_MAX)
+        #: When jobs failed that have not gone on since, the oldest first.
+        self._failed: dict[int, float] = {}
 
     def perform(self, effect: Any) -> None:  # noqa: ANN401 (any effect)
-        """Take in an effect, if it is a job that failed."""
-        if type(effect) is TaskChanged and effect.task is None and effect.state is State.FAILED:
-            self._failed.append(effect.at)
+        """Take in an effect, if it is a job that failed, or one that failed and goes on."""
+        if type(effect) is TaskChanged and effect.task is None:
+            self._failed.pop(effect.job_id, None)
+            if effect.state is State.FAILED:
+                self._failed[effect.job_id] = effect.at
+                if len(self._failed) > FAILED_MAX:
+                    del self._failed[next(iter(self._failed))]
 
     def look(
         self,
@@ -55,8 +58,8 @@ class Watch:
         return sorted(found, key=lambda one: one.level != "serious")
 
     def _of_jobs(self, now: float) -> Iterator[Attention]:
-        while self._failed and self._failed[0] < now - FAILED_S:
-            self._failed.popleft()
+        for job_id in [one for one, at in self._failed.items() if at < now - FAILED_S]:
+            del self._failed[job_id]
         if count := len(self._failed):
             yield Attention(
                 "jobs_failed",

@@ -98,7 +98,8 @@ class History:
     def placement_p99_ms(self) -> float | None:
         """The latency that 99 of 100 placements of the last ten seconds kept; None: no placement.
 
-        The upper bound of the interval that it fell into, so never less than it was.
+        The upper bound of the interval that it fell into; what took longer than the last bound,
+        2.5 s, counts as that.
         """
         first, last = self._counts[0].latencies, self._counts[-1].latencies
         counts = [now - before for before, now in zip(first, last, strict=True)]
@@ -151,16 +152,15 @@ class History:
 
     async def _take_loads(self) -> None:
         """A point for each worker. Those that were forgotten are forgotten here, too."""
-        before, self._loads = self._loads, {}
-        after = ""
+        before, after, found = self._loads, "", {}
         while seen := self._glance(after):
             for one in seen:
-                loads = self._loads[one.worker_id] = before.get(one.worker_id) or bytearray()
+                loads = found[one.worker_id] = before.get(one.worker_id) or bytearray()
                 loads.append(_step(one))
                 del loads[:-LOADS_MAX]
             after = seen[-1].worker_id
             await asyncio.sleep(0)
-        self._loads_ended_at = self._now()
+        self._loads, self._loads_ended_at = found, self._now()
 
     def _glance(self, after: str) -> list[Glimpse]:
         seen: list[Glimpse] = self._loop.handle(Glance(SLICE_WORKERS, after))

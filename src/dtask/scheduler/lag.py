@@ -18,5 +18,8 @@ async def watch_lag(tallies: Tallies) -> None:
     while True:
         due = time.monotonic() + EVERY_S
         await asyncio.sleep(EVERY_S)
-        tallies.lag.add(max(0.0, time.monotonic() - due))
+        late_s = max(0.0, time.monotonic() - due)
+        while late_s >= 0.0:  # the wake-ups that were missed meanwhile would have been late, too
+            tallies.lag.add(late_s)
+            late_s -= EVERY_S
         tallies.fold()

@@ -5,12 +5,15 @@ is slow. Whoever shows it goes on meanwhile, and never has more than one questio
 """
 
 import asyncio
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from dtask.core.cluster import Event
 from dtask.scheduler.loop import Loop
 
 T = TypeVar("T")
+
+#: An answer is shown no longer than this while another one is waited for.
+OLD_S: Final = 5.0
 
 
 class Latest(Generic[T]):
@@ -21,12 +24,15 @@ class Latest(Generic[T]):
         self._event = event
         self._asked: asyncio.Future[Any] | None = None
         self._value: T | None = None
+        self._old_at = 0.0
 
     def value(self) -> T | None:
-        """The last answer that has come; None before the first, and if it was an error."""
+        """The last answer that has come; None before the first, if it was an error, or is old."""
         if self._asked is not None and self._asked.done():
             self._value = None if self._asked.exception() else self._asked.result()
             self._asked = None
+        if self._asked is not None and asyncio.get_running_loop().time() > self._old_at:
+            self._value = None  # the next one does not come: this is how it was
         return self._value
 
     def ask(self) -> "asyncio.Future[Any]":
@@ -34,6 +40,7 @@ class Latest(Generic[T]):
         self.value()
         if self._asked is None:
             self._asked = self._loop.post(self._event)
+            self._old_at = asyncio.get_running_loop().time() + OLD_S
             self._asked.add_done_callback(_heed)
         return self._asked
 

@@ -36,6 +36,9 @@ EVERY_S: Final = 0.5
 #: A message is sent after so many seconds though nothing has changed: the connection lives.
 BEAT_S: Final = 4.0
 
+#: A loop that was late is told of for so many seconds.
+LATE_TOLD_S: Final = 10.0
+
 #: Messages that can be read again: half a minute of them.
 MESSAGES_MAX: Final = 60
 
@@ -101,7 +104,8 @@ class Live:
         self._last = int(self._started_at * 1e6)
         self._messages: dict[int, bytes] = {}
         self._sent_at = 0.0
-        self._late_s = 0.0
+        #: By how much a wake-up came too late, and until when that is told.
+        self._late_s = self._late_until = 0.0
         #: As the last message left it. The snapshot is made of it when somebody needs one.
         self._workers: dict[str, Glimpse] = {}
         self._totals: Totals | None = None
@@ -117,7 +121,9 @@ class Live:
         while True:
             due = clock() + EVERY_S
             await asyncio.sleep(EVERY_S)
-            self._late_s = max(0.0, clock() - due)
+            late_s = max(0.0, clock() - due)
+            if late_s >= self._late_s or clock() > self._late_until:
+                self._late_s, self._late_until = late_s, clock() + LATE_TOLD_S
             if self.readers.count:
                 await self._tick()
             elif self._messages:
@@ -144,7 +150,9 @@ class Live:
     async def snapshot(self) -> tuple[bytes, int]:
         """Everything as one message, and its id."""
         if self._totals is None:
-            await self._tick()
+            async with self._ticking:
+                if self._totals is None:  # else another one, who came at the same time, has looked
+                    await self._make()
         if not self._snapshot:
             assert self._totals is not None
             reset = LiveReset(
@@ -175,21 +183,27 @@ class Live:
     async def _tick(self) -> None:
         """One message, if there is something to tell."""
         async with self._ticking:
-            self._jobs.wanted = True
-            totals = await self._look_at_totals()
-            changed, gone = await self._look_at_workers()
-            now = self._now()
-            if not (changed or gone or self._jobs or totals != self._totals) and (
-                now - self._sent_at < BEAT_S
-            ):
-                return
-            jobs, more_jobs = self._jobs.take()
-            self._totals, self._sent_at, self._snapshot = totals, now, b""
-            update = LiveUpdate(round(now, 3), changed, gone, jobs, more_jobs, totals)
-            self._last += 1
-            self._messages[self._last] = _message(self._last, b"update", update)
-            self._messages.pop(self._last - MESSAGES_MAX, None)
-        await self.readers.wake_in_turn()
+            made = await self._make()
+        if made:
+            await self.readers.wake_in_turn()
+
+    async def _make(self) -> bool:
+        """The next message, if there is something to tell. To be called by one at a time."""
+        self._jobs.wanted = True
+        totals = await self._look_at_totals()
+        changed, gone = await self._look_at_workers()
+        now = self._now()
+        if not (changed or gone or self._jobs or totals != self._totals) and (
+            now - self._sent_at < BEAT_S
+        ):
+            return False
+        jobs, more_jobs = self._jobs.take()
+        self._totals, self._sent_at, self._snapshot = totals, now, b""
+        update = LiveUpdate(round(now, 3), changed, gone, jobs, more_jobs, totals)
+        self._last += 1
+        self._messages[self._last] = _message(self._last, b"update", update)
+        self._messages.pop(self._last - MESSAGES_MAX, None)
+        return True
 
     async def _look_at_workers(self) -> tuple[list[Glimpse], list[str]]:
         """Those that have changed but for their last heartbeat, and those that left or are gone."""

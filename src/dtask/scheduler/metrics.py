@@ -161,7 +161,7 @@ METRICS: Final[tuple[Described[Reading], ...]] = (
     Described(
         "dtask_placement_seconds",
         "histogram",
-        "From the last byte of a question to its answer, batches left out.",
+        "From a question, once the loop has read it, to its answer; batches left out.",
         _counted("latency"),
     ),
     Described(

@@ -79,13 +79,13 @@ class Sessions:
 
     def end_of(self, cookies: bytes) -> float | None:
         """When the session among a request's cookies is over; None if it is, or there is none."""
-        expires_at = self._sessions.get(self._named(cookies), 0.0)
+        expires_at = max(self._ends_at(cookies), default=0.0)
         return expires_at if expires_at > self._now() else None
 
     async def over(self, cookies: bytes) -> None:
         """Wait until the session among a request's cookies is over."""
-        name = self._named(cookies)
-        while (left_s := self._sessions.get(name, 0.0) - self._now()) > 0:
+        while (left_s := max(self._ends_at(cookies), default=0.0) - self._now()) > 0:
+            name = next(name for name in self._named(cookies) if name in self._sessions)
             end = self._ends.setdefault(name, asyncio.Event())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
@@ -93,7 +93,8 @@ class Sessions:
 
     async def end(self, cookies: bytes) -> None:
         """Sign out."""
-        if self._sessions.pop(self._named(cookies), None) is not None:
+        ended = [self._sessions.pop(name, None) for name in self._named(cookies)]
+        if any(ended):
             self._tell()
             await self._save()
 
@@ -101,13 +102,20 @@ class Sessions:
         """Wait until what is to be written is."""
         self._writer.stop()
 
-    def _named(self, cookies: bytes) -> str:
-        """The hash of the session that is named among the cookies; empty if none is."""
-        for cookie in cookies.split(b";"):
-            name = cookie.strip()
-            if name.startswith(self._prefix):
-                return _hash(name[len(self._prefix) :])
-        return ""
+    def _ends_at(self, cookies: bytes) -> list[float]:
+        return [self._sessions[name] for name in self._named(cookies) if name in self._sessions]
+
+    def _named(self, cookies: bytes) -> list[str]:
+        """The hashes of all sessions that are named among the cookies.
+
+        There may be several: a page of another port of this host can set one of our name, too,
+        which opens nothing and must not shut anybody out.
+        """
+        return [
+            _hash(cookie.strip()[len(self._prefix) :])
+            for cookie in cookies.split(b";")
+            if cookie.strip().startswith(self._prefix)
+        ]
 
     def _tell(self) -> None:
         """Let those know who wait for the end of a session that is over."""

@@ -15,6 +15,7 @@ dropped when it comes up.
 
 import heapq
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from dtask.core.jobs.events import Misfit, QueueCounts, QueueView
@@ -24,6 +25,9 @@ from dtask.core.jobs.seats import Seats, Tags
 
 #: Kinds of workers of which it is remembered what they have looked at.
 KINDS_MAX: Final = 100_000
+
+#: Demands that one look for misfits looks at.
+MISFITS_LOOKED_AT_MAX: Final = 200
 
 #: Entries of a line or an order before anybody looks for those that mean nothing any more.
 TIDY_MIN: Final = 64
@@ -279,9 +283,12 @@ class Lines:
                 self._looked[kind] = self._shuts
 
     def misfits(self, limit: int) -> list[Misfit]:
-        """Of the demands that are shut, those that no worker could take, were it idle."""
+        """Of the demands that are shut, those that no worker could take, were it idle.
+
+        Only the first ones are looked at: it takes 8 us each, and is asked again and again.
+        """
         found: list[Misfit] = []
-        for demand in self._shut:
+        for demand in islice(self._shut, MISFITS_LOOKED_AT_MAX):
             if len(found) == limit:
                 break
             waiting = [line for line in demand.lines.values() if line.head() is not None]

@@ -53,6 +53,7 @@ function Navigation({ path }) {
 
 /** At the foot of the navigation: is it live, which version, light or dark, sign out. */
 function Standing() {
+  const [unheard, setUnheard] = useState(null);
   const state = useSelected((live) => live.state);
   const version = useSelected((live) => live.version);
   const words = { live: "Live", connecting: "Connecting", stale: "Not live" };
@@ -62,9 +63,10 @@ function Standing() {
         ${version && html`<span class="version">v${version}</span>`}</p>
       <div class="standing-buttons">
         <${ThemeButton} />
-        <button type="button" class="icon-button" onClick=${signOut} title="Sign out" aria-label="Sign out">
+        <button type="button" class="icon-button" onClick=${() => signOut().then(() => setUnheard(null), setUnheard)} title="Sign out" aria-label="Sign out">
           <${Icon} name="leave" /></button>
       </div>
+      ${unheard && html`<p class="still-in" role="alert">Still signed in: ${unheard.sentence}</p>`}
     </div>
   `;
 }
@@ -83,12 +85,9 @@ export function ThemeButton() {
 }
 
 async function signOut() {
-  try {
-    await del("session");
-  } finally {
-    signedOut();
-    tellTabs();
-  }
+  await del("session");
+  signedOut();
+  tellTabs();
 }
 
 /** The one thing that is read out by itself: the connection is lost, or is back. */

@@ -101,7 +101,7 @@ export function useNow() {
     tickers.add(redraw);
     return () => tickers.delete(redraw);
   }, []);
-  return now();
+  return snapshot.state === "live" || snapshot.at === null ? now() : snapshot.at;
 }
 
 /** Once, before the first `connect`: heed the tab and the API. */

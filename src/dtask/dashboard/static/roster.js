@@ -41,7 +41,7 @@ export function useRoster(live, requires) {
   const sorted = useMemo(() => (answer ? [...answer].sort(byId) : []), [answer]);
   const beat = Math.floor(live.at / SETTLED_S);
   const rows = useMemo(() => merged(sorted, live.workers), [sorted, live.members, beat]);
-  return { rows, wrong, error, loading: answer === null };
+  return { rows, wrong, error, loading: answer === null, answered: data !== null };
 }
 
 const COLLATOR = new Intl.Collator("en", { numeric: true });

@@ -1,6 +1,7 @@
 // One worker: what it runs, how loaded it was, and an operator's word whether it takes more.
 import { post, useResource } from "./api.js";
 import { Chart } from "./chart.js";
+import { Heartbeat } from "./fleet.js";
 import { measure, percent, plural } from "./formats.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
 import { useSelected } from "./live.js";
@@ -57,7 +58,7 @@ const Standing = ({ row }) => html`
   <span class="lead-items">
     <${StateBadge} state=${row[1]} />
     ${row[2] && html`<${StateBadge} state="draining" />`}
-    <span>heartbeat <${Age} at=${row[5]} /></span>
+    <span>heartbeat <${Heartbeat} status=${row[1]} at=${row[5]} /></span>
   </span>
 `;
 

@@ -16,7 +16,7 @@ const STATUSES = [["", "Any"], ["online", "Online"], ["suspect", "Suspect"], ["o
 export function Workers({ query }) {
   const live = useLive();
   const filters = filtersOf(query);
-  const { rows, wrong, error, loading } = useRoster(live, filters.requires);
+  const { rows, wrong, error, loading, answered } = useRoster(live, filters.requires);
   const page = html`<${Page} title="Workers" lead=${lead(live)} />`;
   if (loading || live.totals === null) {
     return html`${page}<${Panel}>${error ? html`<${ErrorNote} error=${error} />` : html`<${Loading} lines=${9} what="Loading the workers" />`}<//>`;
@@ -29,7 +29,7 @@ export function Workers({ query }) {
   }
   return html`${page}
     <div class="stack">
-      <${Filters} filters=${filters} wrong=${wrong} rows=${rows} />
+      <${Filters} filters=${filters} wrong=${wrong} rows=${rows} answered=${answered} />
       ${error && html`<${ErrorNote} error=${error} />`}
       <${Table} rows=${rows} filters=${wrong ? { ...filters, only: false } : filters} workers=${live.workers} />
     </div>
@@ -58,7 +58,7 @@ function filtersOf(query) {
 /** Another filter starts from the first page. */
 const filter = (changes) => setQuery({ page: "", ...changes });
 
-function Filters({ filters, wrong, rows }) {
+function Filters({ filters, wrong, rows, answered }) {
   const helpId = useId();
   return html`
     <div role="search" aria-label="Workers">
@@ -72,6 +72,7 @@ function Filters({ filters, wrong, rows }) {
       </div>
       <div id=${helpId} class="filters-help">
         ${wrong ? html`<p class="wrong">${wrong.sentence.replace(/^requires\[\d+\]: /, "")}</p>`
+          : filters.requires && !answered ? html`<p class="dim">Not answered yet: the rows below are those of the question before.</p>`
           : filters.requires ? html`<${Verdict} rows=${rows} />`
           : html`<p>What a task would ask for: <code>gpu</code>, either of <code>gpu|tpu</code>, none of <code>!spot</code>, a
               version ${" "}<code>cuda>=12.0</code>. Commas join them.</p>`}

@@ -47,6 +47,9 @@ def groups(store: Store, *, queue: str | None, limit: int) -> bytes:
             complete = False
             break
         for row in _failed(store, job):
+            if row.counts is not None:  # only some of its elements are looked at
+                complete = False
+                continue
             looked_at += 1
             likeness = (job.name, row.task, row.cause, row.exit_code, row.error)
             found.setdefault(likeness, _Group()).add(row)
@@ -59,13 +62,19 @@ def groups(store: Store, *, queue: str | None, limit: int) -> bytes:
 
 
 def _failed(store: Store, job: JobRow) -> Iterator[TaskRow]:
-    """The rows of a job's tasks and elements that failed."""
+    """The rows of a job's tasks and elements that failed.
+
+    After those of an array of which more have failed than are looked at, its own.
+    """
     record = store.record(job.job_id, elements=False)
     for row in record.tasks if record is not None else ():
         if row.counts is not None:
-            yield from store.elements(
+            elements = store.elements(
                 job.job_id, row.task, states=_FAILED, after=-1, limit=ELEMENTS_MAX
             )
+            yield from elements
+            if len(elements) == ELEMENTS_MAX:
+                yield row
         elif row.state is State.FAILED:
             yield row
 

@@ -2,6 +2,7 @@
 
 from dtask import __version__
 from dtask.clock import Clock
+from dtask.errors import Denied
 from dtask.scheduler import log
 from dtask.scheduler.api.access import check_origin
 from dtask.scheduler.api.answers import Receive, Scope, Send, send_struct
@@ -21,8 +22,13 @@ class Codes:
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send, _trusted: bool) -> None:
-        """A new one."""
+        """A new one. Raises Denied for a session: it would renew itself for ever."""
         parameters(scope)
+        if not any(name == b"authorization" for name, _ in scope["headers"]):
+            raise Denied(
+                "Codes are for those with the token: send it as `authorization: Bearer TOKEN`.",
+                code="no_token",
+            )
         code = self._sessions.code()
         await send_struct(send, CodeAnswer(code.word, code.expires_at))
 

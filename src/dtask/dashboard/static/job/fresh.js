@@ -34,9 +34,12 @@ function ask(pace, act, pause_ms) {
     pace.busy = true;
     pace.again = false;
     const began = performance.now();
-    await act();
+    try {
+      await act();
+    } finally {
+      pace.busy = false;
+    }
     const ended = performance.now();
-    pace.busy = false;
     pace.restUntil = ended + Math.max(pause_ms, PAUSE_SHARE * (ended - began));
     if (pace.again) ask(pace, act, pause_ms);
   };

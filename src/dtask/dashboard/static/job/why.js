@@ -1,6 +1,6 @@
 // Why a job stands where it does, in the words of the API.
 import { count } from "../formats.js";
-import { html, useState } from "../html.js";
+import { html, useEffect, useState } from "../html.js";
 import { ErrorNote, Loading, StateShape } from "../parts.js";
 import { useFresh } from "./fresh.js";
 
@@ -8,11 +8,19 @@ import { useFresh } from "./fresh.js";
 const SHOWN = 5;
 const SHOWN_MAX = 200;
 const NAMES_SHOWN = 3;
+/** What waits is asked about this often, though its job does not change. */
+const WAITING_MS = 3_000;
 
 /** `task` and `index` narrow it to one; both may be null. */
 export function Why({ jobId, task = null, index = null }) {
   const { data, error, reload } = useFresh(jobId, `jobs/${jobId}/why`, { task, index });
   const [all, setAll] = useState(false);
+  const waits = data?.reasons.some(({ state }) => state === "queued" || state === "pending") ?? false;
+  useEffect(() => {
+    if (!waits) return undefined;
+    const timer = setInterval(reload, WAITING_MS); // it may wait for what workers and queues do
+    return () => clearInterval(timer);
+  }, [waits, reload]);
   if (error && !data) return html`<${ErrorNote} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} lines=${2} what="Asking why" />`;
   const groups = grouped(data.reasons);
