@@ -442,6 +442,7 @@ def test_a_log_that_was_cut_says_so() -> None:
         assert ended(client, job_id)["state"] == "succeeded"
         read = client.get(path)
         assert (len(read.content), read.headers["dtask-truncated"]) == (512 * 1024, "1")
+        assert read.headers["x-content-type-options"] == "nosniff", "no page can run what it wrote"
         assert client.get(f"{path}?follow=1&stream=stderr").content == b"fine\n"
         assert "dtask-truncated" not in client.get(f"{path}?stream=stderr").headers
 

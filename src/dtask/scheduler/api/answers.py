@@ -22,7 +22,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON: Final = (b"content-type", b"application/json")
-BYTES: Final = (b"content-type", b"application/octet-stream")
+#: Of what tasks and clients wrote: bytes, and nothing that a page could use as a script of its own.
+BYTES: Final = (
+    (b"content-type", b"application/octet-stream"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 
 encode_struct: Final = msgspec.json.Encoder().encode
 

@@ -62,7 +62,7 @@ async def send_file(send: Send, path: Path, *, is_head: bool = False) -> None:
     file = await asyncio.to_thread(path.open, "rb")
     try:
         size = os.fstat(file.fileno()).st_size
-        headers = [BYTES, (b"content-length", b"%d" % size)]
+        headers = [*BYTES, (b"content-length", b"%d" % size)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         left = 0 if is_head else size
         while left:

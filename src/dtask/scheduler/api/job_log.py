@@ -70,7 +70,7 @@ class Outputs:
         size = LOG_ANSWER_BYTES if limit is None else limit
         data = await self._parts.logs.read(name_of(row), stream, offset, size)
         headers = [
-            BYTES,
+            *BYTES,
             (b"content-length", b"%d" % len(data)),
             (ATTEMPT, b"%d" % row.number),
             (NEXT_OFFSET, b"%d" % (offset + len(data))),
@@ -92,7 +92,7 @@ class Outputs:
         index = None if wanted.idx == WHOLE else wanted.idx
         with self._parts.feed.watch(wanted.job_id, wanted.task, index) as waiter:
             first = await self._first(wanted)
-            headers = [BYTES, (ATTEMPT, b"%d" % first)]
+            headers = [*BYTES, (ATTEMPT, b"%d" % first)]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             if scope["method"] != "HEAD":
                 await send(part(b""))  # the head leaves with it
@@ -133,7 +133,7 @@ class Results:
         if not data:
             raise _no_result(row, "it is not in the scheduler's data directory any more")
         headers = [
-            BYTES,
+            *BYTES,
             (b"content-length", b"%d" % len(data)),
             (ATTEMPT, b"%d" % row.number),
             *_missing(row),
