@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -264,6 +265,28 @@ def test_a_follower_is_woken_by_each_chunk_and_by_the_end(tmp_path: Path) -> Non
             await reader
         assert seen == b"abc"
         assert logs._entries == {}
+
+    play(tmp_path, act)
+
+
+def test_who_follows_does_not_miss_a_chunk_that_comes_while_sizes_are_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(logs: Logs) -> None:
+        look, looked, written = logs.sizes, asyncio.Event(), asyncio.Event()
+
+        async def slow(name: Attempt) -> Any:
+            found = await look(name)
+            looked.set()
+            await written.wait()
+            return found
+
+        monkeypatch.setattr(logs, "sizes", slow)
+        grown = asyncio.create_task(logs.grown(MAIN, "stdout", 0))
+        await looked.wait()
+        await logs.write(MAIN, [chunk(0, b"a")])
+        written.set()
+        assert await grown
 
     play(tmp_path, act)
 

@@ -197,13 +197,18 @@ class Logs:
         with self.follow(name):
             entry = self._entries[name]
             while True:
-                if (await self.sizes(name))[STREAM_INDEX[stream]] > beyond:
-                    return True
-                if entry.finished:
-                    return False
+                # Before the look, which may take a while: what is written meanwhile wakes it, too.
                 waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 entry.waiters.append(waiter)
-                await waiter
+                try:
+                    if (await self.sizes(name))[STREAM_INDEX[stream]] > beyond:
+                        return True
+                    if entry.finished:
+                        return False
+                    await waiter
+                finally:
+                    if waiter in entry.waiters:
+                        entry.waiters.remove(waiter)
 
     @contextmanager
     def follow(self, name: Attempt) -> Iterator[None]:
